@@ -1,0 +1,1 @@
+//! HTTP messages, machines and connection drivers.
