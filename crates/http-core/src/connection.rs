@@ -1,0 +1,136 @@
+//! What a handler may know of its connection, and what an observer learns of an exchange.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderValue, StatusCode};
+use parking_lot::Mutex;
+
+use crate::Head;
+
+/// The connection a request came on. One allocation per connection, shared by its requests.
+#[derive(Debug, Default)]
+pub struct ConnectionInfo {
+    /// Number of the connection, unique in this process.
+    pub id: u64,
+    /// The other end.
+    pub peer: Option<SocketAddr>,
+    /// Our end.
+    pub local: Option<SocketAddr>,
+    /// Present when the connection is encrypted.
+    pub tls: Option<Box<TlsInfo>>,
+    has_interim: AtomicBool,
+    interim: Mutex<Vec<(u32, Interim)>>,
+}
+
+/// What the TLS handshake agreed on.
+#[derive(Debug, Clone, Default)]
+pub struct TlsInfo {
+    /// The server name that the client asked for.
+    pub server_name: Option<Box<str>>,
+    /// The application protocol, for instance `h2`.
+    pub alpn: Option<Box<[u8]>>,
+    /// For instance `TLSv1.3`.
+    pub version: &'static str,
+    /// For instance `TLS13_AES_128_GCM_SHA256`.
+    pub cipher_suite: &'static str,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
+}
+
+/// What a handler wants sent before its response.
+#[derive(Debug)]
+pub(crate) enum Interim {
+    /// `103 Early Hints` with these `Link` values.
+    Hints(Vec<HeaderValue>),
+    /// An HTTP/2 push promise for this target.
+    Push(Box<str>),
+}
+
+impl Interim {
+    pub(crate) fn hints(links: &[HeaderValue]) -> Self {
+        Self::Hints(links.to_vec())
+    }
+}
+
+impl ConnectionInfo {
+    /// A description of a connection between these two ends.
+    #[must_use]
+    pub fn new(id: u64, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> Self {
+        Self { id, peer, local, ..Self::default() }
+    }
+
+    /// Adds what the TLS handshake agreed on.
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsInfo) -> Self {
+        self.tls = Some(Box::new(tls));
+        self
+    }
+
+    /// `https` or `http`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    pub(crate) fn push_interim(&self, stream_id: u32, interim: Interim) {
+        self.interim.lock().push((stream_id, interim));
+        self.has_interim.store(true, Ordering::Release);
+    }
+
+    /// What handlers of this connection asked for since the last call; nearly free when that is nothing.
+    pub(crate) fn take_interim(&self) -> Vec<(u32, Interim)> {
+        if !self.has_interim.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut waiting = self.interim.lock();
+        self.has_interim.store(false, Ordering::Release);
+        std::mem::take(&mut *waiting)
+    }
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The whole response was handed to the transport.
+    Complete,
+    /// The peer went away, or stopped taking bytes, before the end.
+    PeerGone,
+    /// The response's body failed, for instance a file that shrank while it was sent.
+    BodyFailed,
+    /// The handler panicked; the peer got 500 if nothing had been sent yet.
+    Panicked,
+    /// The request was refused before any handler saw it (400, 408, 413, 431, …).
+    Refused,
+}
+
+/// One request and what became of it, for access logs and metrics.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Exchange<'a> {
+    /// The connection.
+    pub connection: &'a Arc<ConnectionInfo>,
+    /// The request; `None` where it was too broken to be parsed.
+    pub head: Option<&'a Head>,
+    /// The status that was sent.
+    pub status: StatusCode,
+    /// Content bytes that were sent, framing excluded.
+    pub body_bytes: u64,
+    /// From the first byte of the head to the end of the response, in the resolution of the connection's clock.
+    pub duration: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Is told of every exchange after it ended. Called on the connection's task: must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// One exchange ended.
+    fn on_exchange(&self, exchange: &Exchange<'_>);
+}

@@ -1,0 +1,313 @@
+//! The head of a request: one piece of memory and a table of where its parts lie.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use smallvec::SmallVec;
+
+/// Where a part of the head lies in its memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: u16,
+    pub(crate) end: u16,
+}
+
+/// One field line.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Slot {
+    pub(crate) name: Span,
+    pub(crate) value: Span,
+}
+
+/// Method, target and fields of a request, as they came.
+///
+/// The text is shared, not copied: cloning a head, or taking a [`Bytes`] of a part of it, costs a
+/// reference count. Field names are compared without regard to case; values are raw bytes.
+#[derive(Debug, Clone)]
+pub struct Head {
+    pub(crate) memory: Bytes,
+    pub(crate) method: Method,
+    pub(crate) version: Version,
+    /// The whole request target as it came.
+    pub(crate) target: Span,
+    /// Path and query within `memory`; for absolute-form, what follows the authority.
+    pub(crate) path: Span,
+    pub(crate) query: Option<Span>,
+    /// `:authority`, the authority of an absolute-form target, or the Host field.
+    pub(crate) authority: Option<Span>,
+    /// `:protocol` of an extended CONNECT (RFC 8441).
+    pub(crate) protocol: Option<Span>,
+    pub(crate) slots: SmallVec<[Slot; 24]>,
+}
+
+/// Why a head cannot be built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidHead {
+    /// More than 64 KiB in all, or more field lines than fit.
+    #[error("the request head is larger than 64 KiB")]
+    TooLarge,
+    /// The target is no origin-form, absolute-form, authority-form or asterisk-form.
+    #[error("the request target is malformed")]
+    Target,
+    /// A field name or value has a byte that may not stand there.
+    #[error("a header field is malformed")]
+    Field,
+}
+
+impl Head {
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The protocol version in which the request came.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The request target as it came, escapes and all.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        self.text(self.target)
+    }
+
+    /// The raw path: begins with `/` (or is `*`), without the query, escapes intact.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.text(self.path)
+    }
+
+    /// What follows the `?`, raw.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.query.map(|span| self.text(span))
+    }
+
+    /// Host and optional port that the request is for.
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.map(|span| self.text(span))
+    }
+
+    /// The host without its port; an IPv6 literal keeps its brackets.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        let authority = self.authority()?;
+        let host_end = match authority.rfind(']') {
+            Some(bracket) => bracket + 1,
+            None => authority.find(':').unwrap_or(authority.len()),
+        };
+        authority.get(..host_end)
+    }
+
+    /// `:protocol` of an extended CONNECT (RFC 8441).
+    #[must_use]
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.map(|span| self.text(span))
+    }
+
+    /// The first value of the field `name`, whatever its case.
+    #[must_use]
+    pub fn header(&self, name: impl AsRef<str>) -> Option<&[u8]> {
+        let name = name.as_ref().as_bytes();
+        self.fields().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The first value of the field `name`, if it is UTF-8.
+    #[must_use]
+    pub fn header_str(&self, name: impl AsRef<str>) -> Option<&str> {
+        self.header(name).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// Every value of the field `name`, in order.
+    pub fn header_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let wanted = name.as_bytes();
+        self.fields()
+            .filter(move |(known, _)| known.eq_ignore_ascii_case(wanted))
+            .map(|(_, value)| value)
+    }
+
+    /// Every field line in order: name as it came, raw value.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.slots.iter().map(|slot| (self.bytes(slot.name), self.bytes(slot.value)))
+    }
+
+    /// A shared piece of the request target, for instance a path parameter's value.
+    #[must_use]
+    pub fn target_bytes(&self, range: std::ops::Range<usize>) -> Bytes {
+        let start = usize::from(self.target.start);
+        let end = usize::from(self.target.end);
+        let from = (start + range.start).min(end);
+        self.memory.slice(from..(start + range.end).clamp(from, end))
+    }
+
+    /// The fields as a map of the `http` crate. Allocates; fields that `http` refuses are left out.
+    #[must_use]
+    pub fn header_map(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.slots.len());
+        for slot in &self.slots {
+            let name = HeaderName::from_bytes(self.bytes(slot.name));
+            let value = HeaderValue::from_maybe_shared(self.slice(slot.value));
+            if let (Ok(name), Ok(value)) = (name, value) {
+                // `try_`: the plain form panics above 24,576 names.
+                let _ = map.try_append(name, value);
+            }
+        }
+        map
+    }
+
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
+        self.memory.get(usize::from(span.start)..usize::from(span.end)).unwrap_or_default()
+    }
+
+    pub(crate) fn slice(&self, span: Span) -> Bytes {
+        self.memory.slice(usize::from(span.start)..usize::from(span.end))
+    }
+
+    fn text(&self, span: Span) -> &str {
+        // The parser admits only visible ASCII into targets and authorities.
+        std::str::from_utf8(self.bytes(span)).unwrap_or_default()
+    }
+}
+
+/// Builds a [`Head`] from parts: for tests, for HTTP/2 and for requests that come from elsewhere.
+#[derive(Debug)]
+pub struct HeadBuilder {
+    method: Method,
+    version: Version,
+    memory: BytesMut,
+    target: Span,
+    authority: Option<Span>,
+    protocol: Option<Span>,
+    slots: SmallVec<[Slot; 24]>,
+    error: Option<InvalidHead>,
+}
+
+impl HeadBuilder {
+    /// A head with this method and target; `memory` is where the text is put.
+    #[must_use]
+    pub fn new(method: Method, target: &str, version: Version, memory: BytesMut) -> Self {
+        let mut builder = Self {
+            method,
+            version,
+            memory,
+            target: Span::default(),
+            authority: None,
+            protocol: None,
+            slots: SmallVec::new(),
+            error: None,
+        };
+        builder.target = builder.put(target.as_bytes());
+        builder
+    }
+
+    /// Adds a field line.
+    #[must_use]
+    pub fn field(mut self, name: &[u8], value: &[u8]) -> Self {
+        let slot = Slot { name: self.put(name), value: self.put(value) };
+        if self.authority.is_none() && name.eq_ignore_ascii_case(b"host") {
+            self.authority = Some(slot.value);
+        }
+        self.slots.push(slot);
+        self
+    }
+
+    /// Sets the authority, as `:authority` does; it wins over a Host field.
+    #[must_use]
+    pub fn authority(mut self, authority: &str) -> Self {
+        self.authority = Some(self.put(authority.as_bytes()));
+        self
+    }
+
+    /// Sets `:protocol` of an extended CONNECT.
+    #[must_use]
+    pub fn protocol(mut self, protocol: &str) -> Self {
+        self.protocol = Some(self.put(protocol.as_bytes()));
+        self
+    }
+
+    /// The head.
+    ///
+    /// # Errors
+    /// [`InvalidHead`] names the part that is wrong.
+    pub fn build(self) -> Result<Head, InvalidHead> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let memory = self.memory.freeze();
+        let text = memory.get(usize::from(self.target.start)..usize::from(self.target.end));
+        let text = text.unwrap_or_default();
+        let visible = text.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#');
+        if text.is_empty() || !visible {
+            return Err(InvalidHead::Target);
+        }
+        let start = self.target.start;
+        let at = |index: usize| start + u16::try_from(index).unwrap_or(u16::MAX);
+        let (path_end, query) = match memchr::memchr(b'?', text) {
+            Some(mark) => (at(mark), Some(Span { start: at(mark + 1), end: self.target.end })),
+            None => (self.target.end, None),
+        };
+        Ok(Head {
+            method: self.method,
+            version: self.version,
+            target: self.target,
+            path: Span { start, end: path_end },
+            query,
+            authority: self.authority,
+            protocol: self.protocol,
+            slots: self.slots,
+            memory,
+        })
+    }
+
+    fn put(&mut self, text: &[u8]) -> Span {
+        let start = self.memory.len();
+        let end = start + text.len();
+        match (u16::try_from(start), u16::try_from(end)) {
+            (Ok(start), Ok(end)) => {
+                self.memory.put_slice(text);
+                Span { start, end }
+            }
+            _ => {
+                self.error = Some(InvalidHead::TooLarge);
+                Span::default()
+            }
+        }
+    }
+}
+
+impl TryFrom<&http::request::Parts> for Head {
+    type Error = InvalidHead;
+
+    fn try_from(parts: &http::request::Parts) -> Result<Self, InvalidHead> {
+        let memory = BytesMut::with_capacity(512);
+        let target = match parts.uri.path_and_query() {
+            Some(target) => target.as_str(),
+            None if parts.method == Method::OPTIONS => "*",
+            None => "/",
+        };
+        let mut builder = HeadBuilder::new(parts.method.clone(), target, parts.version, memory);
+        if let Some(authority) = parts.uri.authority() {
+            builder = builder.authority(authority.as_str());
+        }
+        for (name, value) in &parts.headers {
+            builder = builder.field(name.as_str().as_bytes(), value.as_bytes());
+        }
+        builder.build()
+    }
+}
+
+impl TryFrom<&Head> for http::request::Parts {
+    type Error = http::Error;
+
+    fn try_from(head: &Head) -> Result<Self, http::Error> {
+        let uri: Uri = head.target().parse()?;
+        let request =
+            http::Request::builder().method(head.method.clone()).version(head.version).uri(uri);
+        let (mut parts, ()) = request.body(())?.into_parts();
+        parts.headers = head.header_map();
+        Ok(parts)
+    }
+}

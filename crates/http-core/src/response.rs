@@ -1,0 +1,248 @@
+//! A response as a handler makes it.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use http::{Extensions, HeaderName, HeaderValue, StatusCode, header};
+
+use crate::{Body, Headers, Upgraded};
+
+/// What runs on the connection after a protocol switch.
+pub(crate) type OnUpgrade =
+    Box<dyn FnOnce(Upgraded) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// A response: status, header fields, body.
+///
+/// The connection adds `content-length` or `transfer-encoding`, `date`, and `connection` where the
+/// protocol needs them; a handler sets none of these.
+#[derive(Default)]
+pub struct Response {
+    status: StatusCode,
+    headers: Headers,
+    body: Body,
+    prepared: Option<Arc<Prepared>>,
+    extensions: Extensions,
+    on_upgrade: Option<OnUpgrade>,
+}
+
+/// Status, fields and content of a response that is sent many times, encoded once.
+///
+/// [`Response::prepared`] sends one with a single copy.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Headers,
+    pub(crate) body: Bytes,
+    /// HTTP/1.1 status line and field lines, `content-length` included; without date and end.
+    pub(crate) h1: Bytes,
+}
+
+impl Prepared {
+    /// Encodes a response once.
+    #[must_use]
+    pub fn new(status: StatusCode, headers: Headers, body: Bytes) -> Self {
+        let mut h1 = Vec::with_capacity(256);
+        let reason = status.canonical_reason().unwrap_or_default();
+        h1.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+        for (name, value) in headers.iter() {
+            h1.extend_from_slice(name.as_str().as_bytes());
+            h1.extend_from_slice(b": ");
+            h1.extend_from_slice(value.as_bytes());
+            h1.extend_from_slice(b"\r\n");
+        }
+        let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        if !bodiless {
+            h1.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
+        }
+        Self { status, headers, body, h1: h1.into() }
+    }
+
+    /// The content.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+impl Response {
+    /// `200 OK` with this body and no fields.
+    #[must_use]
+    pub fn new(body: impl Into<Body>) -> Self {
+        Self { body: body.into(), ..Self::default() }
+    }
+
+    /// An empty response with this status.
+    #[must_use]
+    pub fn status_only(status: StatusCode) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    /// A response whose content is the status in words, for instance `404 Not Found`.
+    #[must_use]
+    pub fn status_text(status: StatusCode) -> Self {
+        let text = format!("{} {}\n", status.as_str(), status.canonical_reason().unwrap_or(""));
+        Self::text(text).with_status(status)
+    }
+
+    /// Text, as `text/plain; charset=utf-8`.
+    #[must_use]
+    pub fn text(text: impl Into<Body>) -> Self {
+        Self::new(text).with_header(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        )
+    }
+
+    /// HTML, as `text/html; charset=utf-8`.
+    #[must_use]
+    pub fn html(text: impl Into<Body>) -> Self {
+        Self::new(text)
+            .with_header(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))
+    }
+
+    /// A response that was encoded before: one copy, nothing allocated.
+    #[must_use]
+    pub fn prepared(prepared: Arc<Prepared>) -> Self {
+        Self { status: prepared.status, prepared: Some(prepared), ..Self::default() }
+    }
+
+    /// `101 Switching Protocols` (HTTP/1.1) or `200` (extended CONNECT): after the head was sent, `run` gets the
+    /// byte stream and owns the connection, or the stream, until it ends.
+    ///
+    /// The request must have carried matching `Upgrade` and `Connection` fields, otherwise 500 is sent instead.
+    pub fn upgrade<F, Fut>(protocol: HeaderValue, run: F) -> Self
+    where
+        F: FnOnce(Upgraded) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let mut response = Self::status_only(StatusCode::SWITCHING_PROTOCOLS)
+            .with_header(header::UPGRADE, protocol);
+        response.on_upgrade = Some(Box::new(move |io| Box::pin(run(io))));
+        response
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Changes the status.
+    pub fn set_status(&mut self, status: StatusCode) {
+        self.unprepare();
+        self.status = status;
+    }
+
+    /// Changes the status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.set_status(status);
+        self
+    }
+
+    /// Sets a field.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers_mut().insert(name, value);
+        self
+    }
+
+    /// The fields.
+    #[must_use]
+    pub fn headers(&self) -> &Headers {
+        self.prepared.as_ref().map_or(&self.headers, |prepared| &prepared.headers)
+    }
+
+    /// The fields, to change them. A prepared response becomes an ordinary one.
+    pub fn headers_mut(&mut self) -> &mut Headers {
+        self.unprepare();
+        &mut self.headers
+    }
+
+    /// The length of the body, where it is known.
+    #[must_use]
+    pub fn body_len(&self) -> Option<u64> {
+        self.prepared.as_ref().map_or_else(|| self.body.len(), |p| Some(p.body.len() as u64))
+    }
+
+    /// The body; a prepared response becomes an ordinary one.
+    pub fn body_mut(&mut self) -> &mut Body {
+        self.unprepare();
+        &mut self.body
+    }
+
+    /// Takes the body out.
+    #[must_use]
+    pub fn take_body(&mut self) -> Body {
+        std::mem::take(self.body_mut())
+    }
+
+    /// Replaces the body.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Body>) -> Self {
+        *self.body_mut() = body.into();
+        self
+    }
+
+    /// Values that handlers leave for middleware and observers.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Values that handlers leave for middleware and observers.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+
+    /// The prepared form, if it is one still.
+    #[must_use]
+    pub fn as_prepared(&self) -> Option<&Arc<Prepared>> {
+        self.prepared.as_ref()
+    }
+
+    pub(crate) fn take_upgrade(&mut self) -> Option<OnUpgrade> {
+        self.on_upgrade.take()
+    }
+
+    /// As a response of the `http` crate.
+    #[must_use]
+    pub fn into_http(mut self) -> http::Response<Body> {
+        self.unprepare();
+        let mut response = http::Response::new(self.body);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers.into();
+        *response.extensions_mut() = self.extensions;
+        response
+    }
+
+    /// From a response of the `http` crate.
+    #[must_use]
+    pub fn from_http(response: http::Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        Self {
+            status: parts.status,
+            headers: parts.headers.into(),
+            body,
+            extensions: parts.extensions,
+            ..Self::default()
+        }
+    }
+
+    fn unprepare(&mut self) {
+        if let Some(prepared) = self.prepared.take() {
+            self.headers = prepared.headers.clone();
+            self.body = prepared.body.clone().into();
+        }
+    }
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", self.headers())
+            .field("body_len", &self.body_len())
+            .finish_non_exhaustive()
+    }
+}
