@@ -1,0 +1,76 @@
+//! `cargo xtask ci`: what every push must pass.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::{
+    process::{self, cargo},
+    test, tidy,
+    workspace::{self, Package},
+};
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    let mut step = |name: &'static str, task: &dyn Fn() -> anyhow::Result<()>| {
+        eprintln!("== {name}");
+        let start = Instant::now();
+        let result = task().with_context(|| format!("step {name}"));
+        times.push((name, start.elapsed()));
+        result
+    };
+    step("fmt", &|| process::run(&mut cargo(&["fmt", "--all", "--check"])))?;
+    step("tidy", &tidy::run)?;
+    step("clippy", &clippy)?;
+    step("rustdoc", &rustdoc)?;
+    step("features", &features)?;
+    step("no hyper in the binary", &no_hyper)?;
+    step("test", &|| {
+        // Nothing may be skipped here: the programs were installed, or the step fails.
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        process::run(command.arg("test").env(test::NO_SKIP, "1"))
+    })?;
+    eprintln!("\n  step                      seconds");
+    for (name, time) in times {
+        eprintln!("  {name:<24} {:>8.1}", time.as_secs_f64());
+    }
+    Ok(())
+}
+
+fn clippy() -> anyhow::Result<()> {
+    let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--all-features"]);
+    process::run(clippy.args(["--", "-D", "warnings"]))
+}
+
+fn rustdoc() -> anyhow::Result<()> {
+    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
+    process::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Each crate alone, without features and with each of them: a crate must not lean on what another
+/// one happens to switch on.
+fn features() -> anyhow::Result<()> {
+    for package in workspace::packages()?.iter().filter(|package| package.is_crate()) {
+        check(package, None)?;
+        for feature in &package.features {
+            check(package, Some(feature))?;
+        }
+    }
+    Ok(())
+}
+
+fn check(package: &Package, feature: Option<&str>) -> anyhow::Result<()> {
+    let mut check = cargo(&["check", "--quiet", "--all-targets", "--no-default-features"]);
+    check.args(["--package", &package.name]);
+    if let Some(feature) = feature {
+        check.args(["--features", feature]);
+    }
+    process::run(&mut check)
+}
+
+fn no_hyper() -> anyhow::Result<()> {
+    let tree = process::output(&mut cargo(&["tree", "-p", "hearth-server", "-e", "normal"]))?;
+    let hyper = tree.lines().find(|line| line.contains(" hyper v"));
+    anyhow::ensure!(hyper.is_none(), "the binary depends on hyper: {}", hyper.unwrap_or_default());
+    Ok(())
+}

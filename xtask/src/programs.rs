@@ -1,0 +1,69 @@
+//! Programs that tests and benchmarks use but cargo cannot bring.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+/// A program and the Debian package that brings it.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
+}
+
+const fn program(name: &'static str, package: &'static str) -> Program {
+    Program { name, package }
+}
+
+/// What the tests use.
+pub(crate) const TESTS: &[Program] = &[
+    program("curl", "curl"),
+    program("nghttp", "nghttp2-client"),
+    program("chromium", "chromium"),
+    program("openssl", "openssl"),
+    program("strace", "strace"),
+];
+
+/// What the HTTP benchmarks use besides.
+pub(crate) const BENCHES: &[Program] = &[
+    program("nginx", "nginx-light"),
+    program("lighttpd", "lighttpd"),
+    program("wrk", "wrk"),
+    program("h2load", "nghttp2-client"),
+    program("openssl", "openssl"),
+];
+
+/// Where a program is, in `PATH` and where Debian puts daemons.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// Installs what is missing, where that is allowed: as root, with apt. Answers what is missing still.
+pub(crate) fn install(wanted: &'static [Program]) -> Vec<&'static Program> {
+    let missing =
+        || wanted.iter().filter(|program| find(program.name).is_none()).collect::<Vec<_>>();
+    let before = missing();
+    if before.is_empty() || find("apt-get").is_none() || !is_root() {
+        return before;
+    }
+    let packages: Vec<_> = before.iter().map(|program| program.package).collect();
+    eprintln!("xtask: installing {}", packages.join(" "));
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(args).stdout(Stdio::null());
+        let _ = command.status();
+    };
+    apt(&["update", "-qq"]);
+    let mut args = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    args.extend(packages);
+    apt(&args);
+    missing()
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout.starts_with(b"0\n"))
+}

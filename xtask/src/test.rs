@@ -1,0 +1,44 @@
+//! `cargo xtask test`: every test, with the programs they need.
+
+use anyhow::bail;
+
+use crate::{process, programs};
+
+/// Read by tests that would otherwise skip a part: with it set, a missing program is a failure.
+pub(crate) const NO_SKIP: &str = "HEARTH_NO_SKIP";
+/// Read by tests that have a longer form.
+const LONG: &str = "HEARTH_LONG";
+
+pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    let mut long = false;
+    let mut only = Vec::new();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match (arg.as_str(), args.clone().next()) {
+            ("--long", _) => long = true,
+            ("-p", Some(name)) => {
+                only.extend(["-p".to_owned(), name.clone()]);
+                args.next();
+            }
+            (other, _) => bail!("test does not know `{other}`"),
+        }
+    }
+    for program in programs::install(programs::TESTS) {
+        let text = "is not installed: the tests that need it will say so and skip that part";
+        eprintln!("xtask: {} (Debian: {}) {text}", program.name, program.package);
+    }
+    let which: Vec<&str> = match only.is_empty() {
+        true => vec!["--workspace"],
+        false => only.iter().map(String::as_str).collect(),
+    };
+    // The end-to-end tests start the programs that this builds.
+    if only.is_empty() {
+        process::run(process::cargo(&["build", "--workspace", "--bins"]).args(["--all-features"]))?;
+    }
+    let mut tests = process::cargo(&["test", "--all-features"]);
+    tests.args(which);
+    if long {
+        tests.env(LONG, "1");
+    }
+    process::run(&mut tests)
+}
