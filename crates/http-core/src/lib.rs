@@ -7,6 +7,7 @@
 mod body;
 mod connection;
 mod future;
+mod h1;
 mod handler;
 mod head;
 mod headers;
@@ -14,6 +15,7 @@ mod limits;
 mod params;
 mod request;
 mod response;
+mod server;
 mod settings;
 mod transport;
 mod upgrade;
@@ -30,6 +32,7 @@ pub use crate::{
     params::PathParams,
     request::Request,
     response::{Prepared, Response},
+    server::{Connection, ConnectionError},
     settings::{Protocol, Settings},
     transport::{Portable, Transport},
     upgrade::Upgraded,

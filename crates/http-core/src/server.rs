@@ -1,0 +1,69 @@
+//! A connection of a server: finds out which protocol is spoken and drives it.
+
+use std::{
+    future::Future,
+    io,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use crate::{ConnectionInfo, Handler, Protocol, Settings, Transport, Watch, h1};
+
+/// Why a connection ended otherwise than in good order.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The peer closed, or reset, in the middle of an exchange.
+    #[error("the peer went away in the middle of an exchange")]
+    PeerGone,
+    /// The transport failed: the environment has to be looked at.
+    #[error("the transport failed")]
+    Io(#[source] io::Error),
+    /// The peer violated the protocol and was refused.
+    #[error("the peer violated the protocol: {0}")]
+    Protocol(&'static str),
+    /// A time limit passed.
+    #[error("timed out: {0}")]
+    Timeout(&'static str),
+}
+
+/// Serves one connection: a future that ends when the connection does.
+///
+/// It owns everything that belongs to the connection; dropping it closes the transport at once. What
+/// an idle connection does not need is not allocated while it is idle.
+#[must_use = "a connection does nothing until it is polled"]
+pub struct Connection<T: Transport, H: Handler, W: Watch> {
+    run: Pin<Box<dyn Future<Output = Result<(), ConnectionError>> + Send>>,
+    of: PhantomData<fn(T, H, W)>,
+}
+
+impl<T: Transport, H: Handler, W: Watch> Connection<T, H, W> {
+    /// A connection over `transport` whose requests `handler` answers.
+    pub fn new(
+        transport: T,
+        handler: Arc<H>,
+        settings: Arc<Settings>,
+        info: Arc<ConnectionInfo>,
+        watch: W,
+        protocol: Protocol,
+    ) -> Self {
+        let run = h1::run(transport, handler, settings, info, watch, protocol);
+        Self { run: Box::pin(run), of: PhantomData }
+    }
+}
+
+impl<T: Transport, H: Handler, W: Watch> Future for Connection<T, H, W> {
+    type Output = Result<(), ConnectionError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.run.as_mut().poll(cx)
+    }
+}
+
+impl<T: Transport, H: Handler, W: Watch> std::fmt::Debug for Connection<T, H, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection")
+    }
+}
