@@ -129,6 +129,25 @@ pub struct Exchange<'a> {
     pub outcome: Outcome,
 }
 
+impl<'a> Exchange<'a> {
+    /// An exchange that was answered with `status` and nothing else; the rest can be set afterwards.
+    #[must_use]
+    pub fn new(
+        connection: &'a Arc<ConnectionInfo>,
+        head: Option<&'a Head>,
+        status: StatusCode,
+    ) -> Self {
+        Self {
+            connection,
+            head,
+            status,
+            body_bytes: 0,
+            duration: Duration::ZERO,
+            outcome: Outcome::Complete,
+        }
+    }
+}
+
 /// Is told of every exchange after it ended. Called on the connection's task: must not block.
 pub trait Observer: Send + Sync + 'static {
     /// One exchange ended.

@@ -1,0 +1,65 @@
+//! Plain counts of what was served.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hearth_http_core::{Exchange, Observer, Outcome};
+
+/// Counts exchanges.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    requests: AtomicU64,
+    body_bytes: AtomicU64,
+    by_class: [AtomicU64; 5],
+    incomplete: AtomicU64,
+    panicked: AtomicU64,
+}
+
+/// What [`Traffic`] has counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrafficStats {
+    /// Exchanges that ended.
+    pub requests: u64,
+    /// Content bytes that were sent.
+    pub body_bytes: u64,
+    /// Responses by the first digit of their status: `[1xx, 2xx, 3xx, 4xx, 5xx]`.
+    pub by_class: [u64; 5],
+    /// Exchanges whose response did not reach its end.
+    pub incomplete: u64,
+    /// Exchanges whose handler panicked.
+    pub panicked: u64,
+}
+
+impl Traffic {
+    /// The counts so far.
+    #[must_use]
+    pub fn stats(&self) -> TrafficStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        TrafficStats {
+            requests: get(&self.requests),
+            body_bytes: get(&self.body_bytes),
+            by_class: self.by_class.each_ref().map(get),
+            incomplete: get(&self.incomplete),
+            panicked: get(&self.panicked),
+        }
+    }
+}
+
+impl Observer for Traffic {
+    fn on_exchange(&self, exchange: &Exchange<'_>) {
+        let add = |counter: &AtomicU64, count| {
+            counter.fetch_add(count, Ordering::Relaxed);
+        };
+        add(&self.requests, 1);
+        add(&self.body_bytes, exchange.body_bytes);
+        let class = usize::from(exchange.status.as_u16() / 100).saturating_sub(1);
+        if let Some(counter) = self.by_class.get(class) {
+            add(counter, 1);
+        }
+        match exchange.outcome {
+            Outcome::PeerGone | Outcome::BodyFailed => add(&self.incomplete, 1),
+            Outcome::Panicked => add(&self.panicked, 1),
+            _ => {}
+        }
+    }
+}
