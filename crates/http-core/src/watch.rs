@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// What [`Watch::poll_event`] reports.
@@ -25,6 +25,12 @@ pub trait Watch: Send + Unpin + 'static {
     fn now(&self) -> Instant;
     /// Replaces the deadline; `None` removes it.
     fn set_deadline(&mut self, deadline: Option<Instant>);
+    /// Replaces the deadline of a connection that waits for its next request and holds nothing else.
+    /// Where connections are scarce they are closed sooner than `idle_timeout`, or told to drain.
+    fn set_idle_deadline(&mut self, idle_timeout: Duration) {
+        let deadline = self.now() + idle_timeout;
+        self.set_deadline(Some(deadline));
+    }
     /// Ready when there is something to report; otherwise the task is woken when there is.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<WatchEvent>;
     /// Whether the server drains, without consuming the event.
