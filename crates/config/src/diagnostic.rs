@@ -1,6 +1,6 @@
 //! What is wrong, where, and what to do: `Diagnostic`, and `Report` that holds many.
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{collections::BTreeSet, error::Error, fmt, sync::Arc};
 
 use crate::{
     code::Code,
@@ -161,13 +161,14 @@ impl Diagnostic {
 pub struct Report {
     sources: Arc<Sources>,
     // Never shown, even where a frame covers them.
-    secrets: Vec<Span>,
+    secrets: BTreeSet<Span>,
     diagnostics: Vec<Diagnostic>,
+    truncated: bool,
 }
 
 impl Report {
-    pub(crate) fn new(sources: Arc<Sources>, secrets: Vec<Span>) -> Self {
-        Self { sources, secrets, diagnostics: Vec::new() }
+    pub(crate) fn new(sources: Arc<Sources>, secrets: BTreeSet<Span>) -> Self {
+        Self { sources, secrets, diagnostics: Vec::new(), truncated: false }
     }
 
     /// Adds a problem.
@@ -181,6 +182,10 @@ impl Report {
     /// When any diagnostic is an error.
     pub fn into_result<T>(self, value: T) -> Result<(T, Self), Self> {
         if self.has_errors() { Err(self) } else { Ok((value, self)) }
+    }
+
+    pub(crate) fn truncate(&mut self) {
+        self.truncated = true;
     }
 
     pub(crate) fn add_secrets(&mut self, spans: impl IntoIterator<Item = Span>) {
@@ -205,6 +210,11 @@ impl Report {
     /// How many errors there are.
     pub fn errors(&self) -> usize {
         self.count(Severity::Error)
+    }
+
+    /// Whether there was more to find than the limits let us look for.
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
     }
 
     /// How many warnings there are.

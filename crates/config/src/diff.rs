@@ -4,13 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use crate::{
-    document::Document,
-    explain::is_leaf,
-    spanned::REDACTED,
-    text,
-    tree::{Node, Path, Value},
-};
+use crate::{document::Document, spanned::REDACTED, text, tree::Path};
 
 /// A key whose value differs between two configurations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -57,19 +51,9 @@ struct Leaf {
 
 fn leaves(document: &Document) -> BTreeMap<Path, Leaf> {
     let mut leaves = BTreeMap::new();
-    document.root().walk(&mut Path::default(), &mut |path, node| {
-        if is_leaf(&node.value) {
-            let leaf = Leaf { value: canonical(node), secret: document.is_secret(path, node) };
-            leaves.insert(path.clone(), leaf);
-        }
+    document.root().walk_leaves(&mut |path, node| {
+        let secret = document.is_secret(path, node);
+        leaves.insert(path.clone(), Leaf { value: text::canonical(node), secret });
     });
     leaves
-}
-
-/// `HEARTH_PORT=80` and `port = 80` say the same.
-fn canonical(node: &Node) -> String {
-    match &node.value {
-        Value::Text(text) => text::guess(text, node.span, 64).value.to_string(),
-        other => other.to_string(),
-    }
 }

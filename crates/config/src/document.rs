@@ -1,6 +1,8 @@
 //! The merged layers, and what can be asked of them.
 
 use std::{
+    collections::BTreeSet,
+    fmt,
     path::{Path as FsPath, PathBuf},
     sync::Arc,
 };
@@ -36,25 +38,26 @@ impl<T: Serialize> Loaded<T> {
 }
 
 /// The layers of one load, merged but not typed.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Document {
     root: Node,
     sources: Arc<Sources>,
-    secrets: Vec<Span>,
+    secrets: BTreeSet<Span>,
     limits: Limits,
 }
 
 impl Document {
     pub(crate) fn new(root: Node, sources: Arc<Sources>, limits: Limits) -> Self {
-        let mut secrets = Vec::new();
+        let mut secrets = BTreeSet::new();
         root.walk(&mut Path::default(), &mut |path, node| {
             let mut layer = Some(node);
             while let Some(node) = layer {
                 if is_secret(path) {
-                    secrets.push(node.span);
+                    secrets.insert(node.span);
                 }
                 layer = node.shadowed.as_deref();
             }
+            true
         });
         Self { root, sources, secrets, limits }
     }
@@ -77,11 +80,7 @@ impl Document {
         let mut report = self.report();
         let (value, secrets) =
             de::decode(&self.root, &mut report, self.limits.diagnostics_max, self.limits.depth_max);
-        for span in secrets {
-            if !self.secrets.contains(&span) {
-                self.secrets.push(span);
-            }
-        }
+        self.secrets.extend(secrets);
         (value, report)
     }
 
@@ -120,6 +119,13 @@ impl Document {
 
     pub(crate) fn is_secret(&self, path: &Path, node: &Node) -> bool {
         is_secret(path) || self.secrets.contains(&node.span)
+    }
+}
+
+impl fmt::Debug for Document {
+    // The values may be secrets; `explain` shows those that are not.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document").field("sources", &self.sources).finish_non_exhaustive()
     }
 }
 

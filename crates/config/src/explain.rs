@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use crate::{
     document::{Document, is_secret},
     spanned::REDACTED,
+    text,
     tree::{Node, Path, Segment, Value},
 };
 
@@ -47,11 +48,7 @@ impl fmt::Display for Explained {
 
 pub(crate) fn explain(document: &Document) -> Vec<Explained> {
     let mut list = Vec::new();
-    document.root().walk(&mut Path::default(), &mut |path, node| {
-        if is_leaf(&node.value) {
-            list.push(entry(document, path, node));
-        }
-    });
+    document.root().walk_leaves(&mut |path, node| list.push(entry(document, path, node)));
     list
 }
 
@@ -106,7 +103,7 @@ fn all_defaults(value: &Json, path: &mut Path, list: &mut Vec<Explained>) {
 
 fn entry(document: &Document, path: &Path, node: &Node) -> Explained {
     let secret = document.is_secret(path, node);
-    let shown = |node: &Node| if secret { REDACTED.to_owned() } else { node.value.to_string() };
+    let shown = |node: &Node| if secret { REDACTED.to_owned() } else { text::canonical(node) };
     let source = |node: &Node| document.sources().location(node.span).to_string();
     let mut overrides = Vec::new();
     let mut below = node.shadowed.as_deref();
@@ -115,13 +112,4 @@ fn entry(document: &Document, path: &Path, node: &Node) -> Explained {
         below = node.shadowed.as_deref();
     }
     Explained { key: path.to_string(), value: shown(node), source: source(node), overrides }
-}
-
-/// Empty containers say something too, and arrays of plain values read best on one line.
-pub(crate) fn is_leaf(value: &Value) -> bool {
-    match value {
-        Value::Array(items) => items.is_empty(),
-        Value::Table(table) => table.entries.is_empty(),
-        _ => true,
-    }
 }

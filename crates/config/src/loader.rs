@@ -98,7 +98,8 @@ impl Loader {
 
     /// Applies variables that begin with `prefix` (`HEARTH_`): `HEARTH_LISTEN__PORT` is
     /// `listen.port`. Two underscores step into a table or, with a number, into an array; case does
-    /// not matter, and `_` also stands for `-`. An empty variable counts as not set.
+    /// not matter, and `_` also stands for `-`. An empty variable counts as not set, and what
+    /// Kubernetes sets for services (`HEARTH_SERVICE_HOST`, …) is passed over.
     #[must_use]
     pub fn environment(
         mut self,
@@ -230,7 +231,9 @@ impl Loader {
             let Some(name) = name.to_str().filter(|name| is_override(name, prefix)) else {
                 continue;
             };
-            if value.is_empty() || self.reserved.iter().any(|reserved| reserved == name) {
+            let rest = name.get(prefix.len()..).unwrap_or_default();
+            let reserved = self.reserved.iter().any(|reserved| reserved == name);
+            if value.is_empty() || reserved || is_service_link(rest, value) {
                 continue;
             }
             list.push(match value.to_str() {
@@ -252,6 +255,20 @@ fn is_override(name: &str, prefix: &str) -> bool {
     !prefix.is_empty() && name.len() > prefix.len() && name.starts_with(prefix)
 }
 
+/// Kubernetes gives every container `NAME_SERVICE_HOST`, `NAME_PORT=tcp://…` and more of the kind for
+/// each service. One that is called like the program must not keep it from starting.
+fn is_service_link(name: &str, value: &OsStr) -> bool {
+    let port = name.strip_prefix("PORT");
+    let is_url = || value.to_str().is_some_and(|value| value.contains("://"));
+    name == "SERVICE_HOST"
+        || name == "SERVICE_PORT"
+        || (name.starts_with("SERVICE_PORT_") && !name.contains("__"))
+        || port.is_some_and(|rest| rest.is_empty() && is_url())
+        || port
+            .and_then(|rest| rest.strip_prefix('_'))
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
 fn not_text(name: &str) -> Diagnostic {
     let message = format!("environment variable {name} is not valid UTF-8");
     Diagnostic::error(codes::BAD_OVERRIDE, message).with_help("set it to text, or unset it")
@@ -269,17 +286,32 @@ fn read_file(
         return Err(Diagnostic::error(codes::UNKNOWN_FORMAT, message).with_help(help));
     };
     let bytes = read_bytes(path, bytes_max).map_err(|error| {
-        let (code, help) = match error.kind() {
-            io::ErrorKind::NotFound => {
-                (codes::FILE_NOT_FOUND, "check the path; it is relative to the working directory")
+        let (code, what, help) = match error.kind() {
+            io::ErrorKind::NotFound => (
+                codes::FILE_NOT_FOUND,
+                "does not exist".to_owned(),
+                "check the path; it is relative to the working directory",
+            ),
+            io::ErrorKind::PermissionDenied => (
+                codes::FILE_UNREADABLE,
+                "may not be read".to_owned(),
+                "let the user that runs this program read the file",
+            ),
+            io::ErrorKind::IsADirectory => {
+                (codes::FILE_UNREADABLE, "is a directory".to_owned(), "name the file in it")
             }
-            io::ErrorKind::PermissionDenied => {
-                (codes::FILE_UNREADABLE, "let the user that runs this program read the file")
-            }
-            io::ErrorKind::FileTooLarge => (codes::FILE_UNREADABLE, "is this the right file?"),
-            _ => (codes::FILE_UNREADABLE, "check the path and the disk"),
+            io::ErrorKind::FileTooLarge => (
+                codes::FILE_UNREADABLE,
+                format!("is larger than {bytes_max} bytes"),
+                "check that it is the right file",
+            ),
+            _ => (
+                codes::FILE_UNREADABLE,
+                format!("cannot be read: {error}"),
+                "check the path and the disk",
+            ),
         };
-        Diagnostic::error(code, format!("cannot read {shown}: {error}")).with_help(help)
+        Diagnostic::error(code, format!("{shown} {what}")).with_help(help)
     })?;
     String::from_utf8(bytes).map(|text| (format, text)).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -297,8 +329,7 @@ fn read_bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
     File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() > bytes_max {
-        let message = format!("the file is larger than {bytes_max} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes)
 }

@@ -79,7 +79,7 @@ pub(crate) fn from_assignment(
             .at(span(range), "")
             .with_help(format!("write it as {flag} table.key=value"))
     };
-    let (path, length) = key_path(assignment).map_err(|at| bad("not a key path", at..at + 1))?;
+    let (path, length) = key_path(assignment).map_err(|at| bad("not a key path", at..at))?;
     match assignment.get(length..).and_then(|rest| rest.strip_prefix('=')) {
         Some(value) => {
             let step = |(name, range)| Step { name, span: span(range) };

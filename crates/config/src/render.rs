@@ -60,6 +60,9 @@ pub(crate) fn human(report: &Report, style: Style) -> String {
         (n, 0) => writeln_to(&mut out, &count(n, "error")),
         (n, m) => writeln_to(&mut out, &format!("{}, {}", count(n, "error"), count(m, "warning"))),
     }
+    if report.is_truncated() {
+        writeln_to(&mut out, "there may be more: errors beyond the limit are not looked for");
+    }
     out
 }
 
@@ -99,6 +102,7 @@ pub(crate) fn json(report: &Report) -> String {
     json!({
         "errors": report.errors(),
         "warnings": report.warnings(),
+        "truncated": report.is_truncated(),
         "diagnostics": diagnostics,
     })
     .to_string()

@@ -66,7 +66,7 @@ pub enum Origin {
 }
 
 /// One text with its name.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Source {
     /// The layer the text belongs to.
     pub origin: Origin,
@@ -74,6 +74,16 @@ pub struct Source {
     pub name: String,
     /// The text itself; for variables and arguments in the form `NAME=value`, `--flag value`.
     pub text: String,
+}
+
+impl fmt::Debug for Source {
+    // The text may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("origin", &self.origin)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Source {

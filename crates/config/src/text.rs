@@ -50,3 +50,15 @@ pub(crate) fn list(text: &str, span: Span, depth_max: usize) -> Vec<Node> {
 pub(crate) fn is_table(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
+
+/// The value in TOML's notation, whether it was written in a file (`port = 80`) or not
+/// (`HEARTH_PORT=80`).
+pub(crate) fn canonical(node: &Node) -> String {
+    match &node.value {
+        Value::Text(text) => guess(text, node.span, SHOWN_DEPTH_MAX).value.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Deeper text is shown as it stands.
+const SHOWN_DEPTH_MAX: usize = 64;

@@ -94,12 +94,14 @@ impl Node {
         path.iter().try_fold(self, |node, segment| node.child_mut(segment))
     }
 
-    /// Calls `visit` for every node but the root, parents first.
-    pub(crate) fn walk(&self, path: &mut Path, visit: &mut impl FnMut(&Path, &Self)) {
+    /// Calls `visit` for every node but the root, parents first; below a node for which it returns
+    /// `false` it does not go.
+    pub(crate) fn walk(&self, path: &mut Path, visit: &mut impl FnMut(&Path, &Self) -> bool) {
         let mut step = |segment: Segment, child: &Self| {
             path.0.push(segment);
-            visit(path, child);
-            child.walk(path, visit);
+            if visit(path, child) {
+                child.walk(path, visit);
+            }
             path.0.pop();
         };
         match &self.value {
@@ -114,6 +116,29 @@ impl Node {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Calls `visit` for every node that is shown whole: plain values, and arrays of them.
+    pub(crate) fn walk_leaves(&self, visit: &mut impl FnMut(&Path, &Self)) {
+        self.walk(&mut Path::default(), &mut |path, node| {
+            let is_leaf = node.is_leaf();
+            if is_leaf {
+                visit(path, node);
+            }
+            !is_leaf
+        });
+    }
+
+    fn is_leaf(&self) -> bool {
+        match &self.value {
+            // An entry that was overridden has a source of its own to show.
+            Value::Array(items) => {
+                let simple = |item: &Self| !item.value.is_container() && item.shadowed.is_none();
+                items.iter().all(simple)
+            }
+            Value::Table(table) => table.entries.is_empty(),
+            _ => true,
         }
     }
 }
@@ -132,6 +157,10 @@ impl Value {
             Self::Table(_) => "a table",
             Self::Text(_) => "text",
         }
+    }
+
+    pub(crate) fn is_container(&self) -> bool {
+        matches!(self, Self::Array(_) | Self::Table(_))
     }
 }
 

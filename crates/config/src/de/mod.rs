@@ -8,7 +8,7 @@
 mod error;
 mod node;
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeSet};
 
 use serde::de::DeserializeOwned;
 
@@ -30,8 +30,9 @@ pub(crate) use self::error::DecodeError;
 struct Notes {
     unknown: RefCell<Vec<Unknown>>,
     /// Spans that were read as a `Secret`.
-    secrets: RefCell<Vec<Span>>,
+    secrets: RefCell<BTreeSet<Span>>,
     depth_max: usize,
+    unknown_max: usize,
 }
 
 struct Unknown {
@@ -45,7 +46,7 @@ impl Notes {
     fn unknown_key(&self, path: Path, name: &str, span: Span, allowed: &[&str]) {
         let mut unknown = self.unknown.borrow_mut();
         // Later passes come by here again.
-        if unknown.iter().all(|known| known.path != path) {
+        if unknown.len() <= self.unknown_max && unknown.iter().all(|known| known.path != path) {
             let suggestion = nearest(name, allowed.iter().copied()).map(str::to_owned);
             let diagnostic = unknown_key(&path, name, span, allowed);
             unknown.push(Unknown { path, suggestion, diagnostic });
@@ -67,8 +68,8 @@ pub(crate) fn decode<T: DeserializeOwned>(
     report: &mut Report,
     diagnostics_max: usize,
     depth_max: usize,
-) -> (Option<T>, Vec<Span>) {
-    let notes = Notes { depth_max, ..Notes::default() };
+) -> (Option<T>, BTreeSet<Span>) {
+    let notes = Notes { depth_max, unknown_max: diagnostics_max, ..Notes::default() };
     // Copied only once there is something to cut.
     let mut copy: Option<Node> = None;
     let value = loop {
@@ -83,7 +84,11 @@ pub(crate) fn decode<T: DeserializeOwned>(
         if !error.is_consequence(tree, &notes) {
             report.push(error.into_diagnostic(tree, |span| report.is_secret(span)));
         }
-        if report.errors() >= diagnostics_max || path.0.is_empty() {
+        if report.errors() >= diagnostics_max {
+            report.truncate();
+            break None;
+        }
+        if path.0.is_empty() {
             break None;
         }
         match copy.get_or_insert_with(|| root.clone()).at_mut(&path.0) {
@@ -91,9 +96,12 @@ pub(crate) fn decode<T: DeserializeOwned>(
             _ => break None,
         }
     };
-    let unknown = notes.unknown.into_inner().into_iter().map(|unknown| unknown.diagnostic);
-    for diagnostic in unknown.take(diagnostics_max) {
-        report.push(diagnostic);
+    for unknown in notes.unknown.into_inner() {
+        if report.errors() >= diagnostics_max {
+            report.truncate();
+            break;
+        }
+        report.push(unknown.diagnostic);
     }
     let secrets = notes.secrets.into_inner();
     report.add_secrets(secrets.iter().copied());

@@ -96,7 +96,15 @@ impl<'a> NodeDeserializer<'a> {
     ) -> Result<V::Value, DecodeError> {
         let mut access =
             Items { items: items.iter().enumerate(), trail: self.trail, notes: self.notes };
-        visitor.visit_seq(&mut access).map_err(|error| self.locate(error))
+        let value = visitor.visit_seq(&mut access).map_err(|error| self.locate(error))?;
+        // A tuple stops reading when it is full; what is left would be lost without a word.
+        match access.items.filter(|(_, item)| !item.pruned).count() {
+            0 => Ok(value),
+            left => {
+                let expected = format!("{} of them", items.len() - left);
+                Err(self.locate(DecodeError::invalid_length(items.len(), &expected.as_str())))
+            }
+        }
     }
 
     fn visit_table<'de, V: Visitor<'de>>(
@@ -179,7 +187,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         match name {
             SPANNED => visitor.visit_seq(SpanThenValue { node: self, step: 0 }),
             SECRET => {
-                self.notes.secrets.borrow_mut().push(self.node.span);
+                self.notes.secrets.borrow_mut().insert(self.node.span);
                 visitor.visit_newtype_struct(self)
             }
             _ => visitor.visit_newtype_struct(self),

@@ -2,6 +2,8 @@
 
 mod json;
 mod toml;
+#[cfg(feature = "yaml")]
+mod yaml;
 
 use std::path::Path;
 
@@ -22,17 +24,27 @@ pub enum Format {
     Json,
     /// TOML 1.1.
     Toml,
+    /// YAML 1.2 by its core schema, without aliases and tags.
+    #[cfg(feature = "yaml")]
+    Yaml,
 }
 
 impl Format {
     /// Every extension there is a parser for, in the order they are looked for.
+    #[cfg(not(feature = "yaml"))]
     pub const EXTENSIONS: &[&str] = &["toml", "json"];
+    /// Every extension there is a parser for, in the order they are looked for.
+    #[cfg(feature = "yaml")]
+    pub const EXTENSIONS: &[&str] = &["toml", "json", "yaml", "yml"];
 
-    /// The format of a path by its extension.
+    /// The format of a path by its extension; without one (`/dev/stdin`) it is TOML.
     pub fn of(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        let Some(extension) = path.extension() else { return Some(Self::Toml) };
+        match extension.to_str()?.to_ascii_lowercase().as_str() {
             "json" => Some(Self::Json),
             "toml" => Some(Self::Toml),
+            #[cfg(feature = "yaml")]
+            "yaml" | "yml" => Some(Self::Yaml),
             _ => None,
         }
     }
@@ -67,5 +79,7 @@ pub(crate) fn document(format: Format, text: &str, context: &mut Context<'_>) ->
     match format {
         Format::Json => json::document(text, context),
         Format::Toml => toml::document(text, context),
+        #[cfg(feature = "yaml")]
+        Format::Yaml => yaml::document(text, context),
     }
 }
