@@ -5,6 +5,7 @@
 //! Not here: sockets and threads (`hearth-net`), choice of a handler by path (`hearth-router`).
 
 mod body;
+mod coding;
 mod connection;
 mod future;
 mod h1;
@@ -23,6 +24,7 @@ mod watch;
 
 pub use crate::{
     body::{Body, BodyError, BodyStream, FileBody},
+    coding::{AcceptEncoding, Coding},
     connection::{ConnectionInfo, Exchange, Observer, Outcome, TlsInfo},
     future::ResponseFuture,
     handler::{BoxHandler, BoxMiddleware, Chain, Handler, Middleware, Next, handler_fn},

@@ -1,0 +1,323 @@
+//! A file as it is served: its representations with their validators and header fields.
+
+use std::{
+    fs::{File, Metadata},
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use hearth_http_core::{
+    AcceptEncoding, Coding, FileBody, HeaderValue, Headers, StatusCode, header,
+};
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    conditional::Validators,
+    media::{self, Overrides},
+    multipart::Source,
+    policy::{self, Rule},
+};
+
+/// What one path answers with: one representation, or one for each content coding.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// The file's path beneath the root, which may be an index file of the path that was asked for.
+    pub(crate) path: Box<str>,
+    pub(crate) status: StatusCode,
+    /// Best coding first, identity last; never empty.
+    pub(crate) variants: Variants,
+    /// When it was last compared with the disk, in the clock's milliseconds.
+    pub(crate) checked: AtomicU64,
+    /// Set by a hit, cleared by the hand that looks for something to evict.
+    pub(crate) used: AtomicBool,
+    /// No longer in the store: whoever still holds it must not serve it.
+    pub(crate) retired: AtomicBool,
+}
+
+pub(crate) type Variants = SmallVec<[Variant; 1]>;
+
+/// One representation.
+#[derive(Debug)]
+pub(crate) struct Variant {
+    pub(crate) coding: Coding,
+    pub(crate) source: Source,
+    pub(crate) len: u64,
+    pub(crate) etag: HeaderValue,
+    pub(crate) modified: Option<u64>,
+    pub(crate) content_type: HeaderValue,
+    /// The fields of a response with content.
+    pub(crate) headers: Headers,
+    /// The fields of a 304 (RFC 9110 §15.4.5).
+    pub(crate) headers_unmodified: Headers,
+    stamp: Stamp,
+    /// Whether the file was at rest when it was read. If not, it may have changed again without a trace in
+    /// its times, so it is read again at the next check.
+    settled: bool,
+}
+
+/// What tells one version of a file from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// A file that was found for a path, opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) coding: Coding,
+    pub(crate) file: File,
+    pub(crate) metadata: Metadata,
+}
+
+/// What decides how files are presented.
+#[derive(Debug)]
+pub(crate) struct Presentation {
+    pub(crate) media_types: Overrides,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) immutable_hashed: bool,
+    /// Files up to this size are kept in memory.
+    pub(crate) hot_file_bytes_max: u64,
+}
+
+impl Page {
+    /// Reads or wraps the opened files.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn load(
+        path: &str,
+        status: StatusCode,
+        opened: impl IntoIterator<Item = Opened>,
+        presentation: &Presentation,
+        now: u64,
+    ) -> io::Result<Self> {
+        let opened: SmallVec<[Opened; 4]> = opened.into_iter().collect();
+        let negotiated = opened.len() > 1;
+        let look = Look::new(path, status, negotiated, presentation);
+        let variants = opened
+            .into_iter()
+            .map(|opened| Variant::load(opened, &look, presentation.hot_file_bytes_max))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            path: path.into(),
+            status,
+            variants,
+            checked: AtomicU64::new(now),
+            used: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether these files are still those that the page was made of.
+    pub(crate) fn is_current(&self, path: &str, opened: &[Opened]) -> bool {
+        *self.path == *path
+            && self.variants.len() == opened.len()
+            && self.variants.iter().zip(opened).all(|(variant, opened)| {
+                variant.settled
+                    && variant.coding == opened.coding
+                    && variant.stamp == Stamp::of(&opened.metadata)
+            })
+    }
+
+    /// Whether a file of this page was written to in place, so that responses under way were mixed or cut.
+    pub(crate) fn was_overwritten(&self, opened: &[Opened]) -> bool {
+        self.variants.iter().zip(opened).any(|(variant, opened)| {
+            let now = Stamp::of(&opened.metadata);
+            matches!(variant.source, Source::File(_))
+                && (now.device, now.inode) == (variant.stamp.device, variant.stamp.inode)
+                && (now.modified, now.len) != (variant.stamp.modified, variant.stamp.len)
+        })
+    }
+
+    /// Which variant the client wants most. Identity is the answer where it accepts nothing that there is:
+    /// a response that it may be able to use is better than 406.
+    pub(crate) fn choose(&self, accept: AcceptEncoding) -> usize {
+        let coding = accept.choose(self.variants.iter().map(|variant| variant.coding));
+        coding
+            .and_then(|coding| self.variants.iter().position(|known| known.coding == coding))
+            .unwrap_or(self.identity())
+    }
+
+    pub(crate) fn identity(&self) -> usize {
+        self.variants.len().saturating_sub(1)
+    }
+
+    /// Bytes of memory it is charged for.
+    pub(crate) fn memory(&self) -> usize {
+        let of = |variant: &Variant| match &variant.source {
+            Source::File(_) => PAGE_OVERHEAD,
+            Source::Memory(bytes) => PAGE_OVERHEAD + bytes.len(),
+        };
+        self.variants.iter().map(of).sum()
+    }
+
+    /// File descriptors it holds.
+    pub(crate) fn files(&self) -> usize {
+        self.variants.iter().filter(|variant| matches!(variant.source, Source::File(_))).count()
+    }
+}
+
+/// What the variants of a page have in common.
+struct Look {
+    status: StatusCode,
+    content_type: HeaderValue,
+    cache_control: Option<HeaderValue>,
+    negotiated: bool,
+}
+
+impl Look {
+    fn new(path: &str, status: StatusCode, negotiated: bool, shown: &Presentation) -> Self {
+        let (content_type, _) = media::content_type(path, &shown.media_types);
+        let kind = content_type.as_bytes();
+        let cache_control = policy::cache_control(path, kind, &shown.rules, shown.immutable_hashed);
+        Self { status, content_type, cache_control, negotiated }
+    }
+}
+
+impl Variant {
+    fn load(opened: Opened, look: &Look, hot_file_bytes_max: u64) -> io::Result<Self> {
+        let Opened { coding, file, metadata } = opened;
+        let stamp = Stamp::of(&metadata);
+        let (source, etag) = if metadata.len() <= hot_file_bytes_max {
+            let bytes = read(&file, metadata.len())?;
+            let etag = format!("\"{:016x}-{:x}\"", xxh3_64(&bytes), bytes.len());
+            (Source::Memory(bytes), etag)
+        } else {
+            let len = metadata.len();
+            (Source::File(FileBody { file: Arc::new(file), offset: 0, len }), stamp.etag())
+        };
+        let etag = HeaderValue::try_from(etag).map_err(io::Error::other)?;
+        let len = match &source {
+            Source::File(file) => file.len,
+            Source::Memory(bytes) => bytes.len() as u64,
+        };
+        let modified = stamp.modified_seconds();
+        let mut variant = Self {
+            coding,
+            source,
+            len,
+            etag,
+            modified,
+            content_type: look.content_type.clone(),
+            headers: Headers::new(),
+            headers_unmodified: Headers::new(),
+            stamp,
+            settled: stamp.is_settled() && stamp.len == len,
+        };
+        variant.describe(look);
+        Ok(variant)
+    }
+
+    pub(crate) fn validators(&self) -> Validators<'_> {
+        Validators { etag: self.etag.as_bytes(), modified: self.modified }
+    }
+
+    fn describe(&mut self, look: &Look) {
+        let fixed = HeaderValue::from_static;
+        self.headers.append(header::CONTENT_TYPE, look.content_type.clone());
+        if self.coding != Coding::Identity {
+            self.headers.append(header::CONTENT_ENCODING, fixed(self.coding.name()));
+        }
+        let mut both = |name: header::HeaderName, value: HeaderValue| {
+            self.headers.append(name.clone(), value.clone());
+            self.headers_unmodified.append(name, value);
+        };
+        if look.negotiated {
+            both(header::VARY, fixed("accept-encoding"));
+        }
+        if let Some(cache_control) = &look.cache_control {
+            both(header::CACHE_CONTROL, cache_control.clone());
+        }
+        self.headers.append(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
+        // A page that explains an error is no representation of what was asked for.
+        if look.status != StatusCode::OK {
+            return;
+        }
+        self.headers.append(header::ETAG, self.etag.clone());
+        self.headers_unmodified.append(header::ETAG, self.etag.clone());
+        self.headers.append(header::ACCEPT_RANGES, fixed("bytes"));
+        let date = self.modified.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+        if let Some(Ok(date)) =
+            date.map(|date| HeaderValue::try_from(httpdate::fmt_http_date(date)))
+        {
+            self.headers.append(header::LAST_MODIFIED, date);
+        }
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Strong enough: a file that is replaced gets another inode, one that is rewritten another time.
+    fn etag(&self) -> String {
+        let (seconds, nanos) = self.modified;
+        format!("\"{:x}-{seconds:x}.{nanos:x}-{:x}\"", self.len, self.inode)
+    }
+
+    /// RFC 9110 §8.8.2.1: never a time in the future.
+    fn modified_seconds(&self) -> Option<u64> {
+        let seconds = u64::try_from(self.modified.0).ok()?;
+        // The year 9999 is the last that the date format knows.
+        (seconds <= now_seconds() && seconds < 253_402_300_800).then_some(seconds)
+    }
+
+    fn is_settled(&self) -> bool {
+        let last = self.modified.0.max(self.changed.0);
+        u64::try_from(last).is_ok_and(|last| last.saturating_add(SETTLE_SECONDS) < now_seconds())
+    }
+}
+
+fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The whole file, whatever its size is by now; `len` is a good guess.
+fn read(file: &File, len: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or_default() + 1];
+    let mut filled = 0;
+    // One byte more than expected, so that the end is seen without another read.
+    loop {
+        let Some(space) = bytes.get_mut(filled..).filter(|space| !space.is_empty()) else {
+            // It grew while it was read: what is there is a consistent prefix only, try on.
+            bytes.resize(bytes.len() * 2, 0);
+            continue;
+        };
+        match file.read_at(space, filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if filled > GROWTH_MAX {
+            return Err(io::Error::other("the file grows while it is read"));
+        }
+    }
+    bytes.truncate(filled);
+    bytes.shrink_to_fit();
+    Ok(bytes.into())
+}
+
+/// Header fields, keys and tables of one variant, roughly.
+const PAGE_OVERHEAD: usize = 1024;
+/// The coarsest time stamps of a file system in use (FAT).
+const SETTLE_SECONDS: u64 = 2;
+const GROWTH_MAX: usize = 64 * 1024 * 1024;

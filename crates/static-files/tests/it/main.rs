@@ -1,0 +1,1 @@
+//! Serves real directories to requests made by hand.
