@@ -4,5 +4,6 @@ mod diagnostics;
 mod layers;
 mod properties;
 mod reports;
+mod syntax;
 #[cfg(feature = "yaml")]
 mod yaml;
