@@ -64,6 +64,12 @@ impl Request {
         &self.head
     }
 
+    /// Replaces the head, as a rewrite of the target does. Path parameters are ranges of the old target: set them
+    /// anew.
+    pub fn set_head(&mut self, head: Head) {
+        self.head = head;
+    }
+
     /// The method.
     #[must_use]
     pub fn method(&self) -> &Method {
@@ -94,11 +100,13 @@ impl Request {
         self.head.header_str(name)
     }
 
-    /// The raw text of a path parameter.
+    /// The raw text of a path parameter, or of a host parameter of that name.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
-        let range = self.params.range(name)?;
-        self.head.target().get(range)
+        match self.params.range(name) {
+            Some(range) => self.head.target().get(range),
+            None => self.head.authority()?.get(self.params.host_range(name)?),
+        }
     }
 
     /// The raw bytes of a path parameter, shared with the head: no copy, no allocation.

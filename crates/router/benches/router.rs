@@ -1,0 +1,3 @@
+//! Measurements beside `matchit`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Allocations of a look-up.
