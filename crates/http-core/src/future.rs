@@ -6,15 +6,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::Response;
+use crate::{Response, slot::Slot};
 
 /// The future that an erased handler returns.
-pub struct ResponseFuture<'a>(Pin<Box<dyn Future<Output = Response> + Send + 'a>>);
+///
+/// It lives in memory that the thread recycles: making one allocates nothing in the long run.
+pub struct ResponseFuture<'a>(Slot<'a, Response>);
 
 impl<'a> ResponseFuture<'a> {
     /// Erases the type of `future`.
     pub fn new(future: impl Future<Output = Response> + Send + 'a) -> Self {
-        Self(Box::pin(future))
+        Self(Slot::new(future))
     }
 }
 
@@ -22,7 +24,7 @@ impl Future for ResponseFuture<'_> {
     type Output = Response;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        self.0.as_mut().poll(cx)
+        Pin::new(&mut self.0).poll(cx)
     }
 }
 

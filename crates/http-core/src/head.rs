@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
-use smallvec::SmallVec;
+
+use crate::pool::{self, Pool};
 
 /// Where a part of the head lies in its memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -11,11 +12,59 @@ pub(crate) struct Span {
     pub(crate) end: u16,
 }
 
+impl Span {
+    /// Where `part` lies in `whole`, of which it must be a slice of less than 64 KiB.
+    pub(crate) fn of(whole: &[u8], part: &[u8]) -> Self {
+        let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+        debug_assert!(start + part.len() <= whole.len(), "not a part of the whole");
+        let narrow = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
+        Self { start: narrow(start), end: narrow(start + part.len()) }
+    }
+}
+
 /// One field line.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Slot {
     pub(crate) name: Span,
     pub(crate) value: Span,
+}
+
+/// The field lines of a head, in a list that the thread recycles.
+#[derive(Debug, Default)]
+pub(crate) struct Slots(Vec<Slot>);
+
+thread_local! {
+    static POOL: Pool<Vec<Slot>> = const { Pool::new(256) };
+}
+
+impl Slots {
+    pub(crate) fn push(&mut self, slot: Slot) {
+        if self.0.capacity() == 0 {
+            self.0 = Self::list();
+        }
+        self.0.push(slot);
+    }
+
+    fn list() -> Vec<Slot> {
+        pool::take(&POOL).unwrap_or_else(|| Vec::with_capacity(24))
+    }
+}
+
+impl Clone for Slots {
+    fn clone(&self) -> Self {
+        let mut list = Self::list();
+        list.extend_from_slice(&self.0);
+        Self(list)
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        if (1..=256).contains(&self.0.capacity()) {
+            self.0.clear();
+            pool::give(&POOL, std::mem::take(&mut self.0));
+        }
+    }
 }
 
 /// Method, target and fields of a request, as they came.
@@ -36,7 +85,7 @@ pub struct Head {
     pub(crate) authority: Option<Span>,
     /// `:protocol` of an extended CONNECT (RFC 8441).
     pub(crate) protocol: Option<Span>,
-    pub(crate) slots: SmallVec<[Slot; 24]>,
+    pub(crate) slots: Slots,
 }
 
 /// Why a head cannot be built.
@@ -77,6 +126,13 @@ impl Head {
     #[must_use]
     pub fn path(&self) -> &str {
         self.text(self.path)
+    }
+
+    /// Where [`path`](Self::path) begins within [`target`](Self::target): after the authority of an
+    /// absolute-form target, otherwise 0.
+    #[must_use]
+    pub fn path_start(&self) -> usize {
+        usize::from(self.path.start.saturating_sub(self.target.start))
     }
 
     /// What follows the `?`, raw.
@@ -131,7 +187,7 @@ impl Head {
 
     /// Every field line in order: name as it came, raw value.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.slots.iter().map(|slot| (self.bytes(slot.name), self.bytes(slot.value)))
+        self.slots.0.iter().map(|slot| (self.bytes(slot.name), self.bytes(slot.value)))
     }
 
     /// A shared piece of the request target, for instance a path parameter's value.
@@ -146,8 +202,8 @@ impl Head {
     /// The fields as a map of the `http` crate. Allocates; fields that `http` refuses are left out.
     #[must_use]
     pub fn header_map(&self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.slots.len());
-        for slot in &self.slots {
+        let mut map = HeaderMap::with_capacity(self.slots.0.len());
+        for slot in &self.slots.0 {
             let name = HeaderName::from_bytes(self.bytes(slot.name));
             let value = HeaderValue::from_maybe_shared(self.slice(slot.value));
             if let (Ok(name), Ok(value)) = (name, value) {
@@ -181,7 +237,7 @@ pub struct HeadBuilder {
     target: Span,
     authority: Option<Span>,
     protocol: Option<Span>,
-    slots: SmallVec<[Slot; 24]>,
+    slots: Slots,
     error: Option<InvalidHead>,
 }
 
@@ -196,7 +252,7 @@ impl HeadBuilder {
             target: Span::default(),
             authority: None,
             protocol: None,
-            slots: SmallVec::new(),
+            slots: Slots::default(),
             error: None,
         };
         builder.target = builder.put(target.as_bytes());

@@ -2,13 +2,23 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::pool::{self, Pool};
+
 /// Header fields in the order in which they are sent.
 ///
 /// Responses have few fields, so a linear list is faster than a hash map, and it keeps the order
 /// and the repeats (`set-cookie`) as they were given.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Headers {
-    list: Vec<(HeaderName, HeaderValue)>,
+    /// Recycled: see [`POOL`].
+    list: Vec<Field>,
+}
+
+type Field = (HeaderName, HeaderValue);
+
+thread_local! {
+    /// Emptied lists, so that a response with fields allocates nothing.
+    static POOL: Pool<Vec<Field>> = const { Pool::new(64) };
 }
 
 impl Headers {
@@ -49,7 +59,7 @@ impl Headers {
 
     /// Adds a field line behind those of the same name.
     pub fn append(&mut self, name: HeaderName, value: HeaderValue) {
-        self.list.push((name, value));
+        self.push((name, value));
     }
 
     /// Makes this the only field of that name.
@@ -68,7 +78,7 @@ impl Headers {
             false
         });
         if let (false, Some(value)) = (found, value) {
-            self.list.push((name, value));
+            self.push((name, value));
         }
     }
 
@@ -80,9 +90,41 @@ impl Headers {
         Some(value)
     }
 
+    /// Keeps the field lines for which `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(&HeaderName, &HeaderValue) -> bool) {
+        self.list.retain(|(name, value)| keep(name, value));
+    }
+
     /// Every field line, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.list.iter().map(|(name, value)| (name, value))
+    }
+
+    fn push(&mut self, field: Field) {
+        if self.list.capacity() == 0 {
+            self.list = pool::take(&POOL).unwrap_or_else(|| Vec::with_capacity(8));
+        }
+        self.list.push(field);
+    }
+}
+
+impl Drop for Headers {
+    fn drop(&mut self) {
+        // A list that grew far beyond the usual is not worth keeping.
+        if (1..=64).contains(&self.list.capacity()) {
+            self.list.clear();
+            pool::give(&POOL, std::mem::take(&mut self.list));
+        }
+    }
+}
+
+impl Clone for Headers {
+    fn clone(&self) -> Self {
+        let mut copy = Self::new();
+        for field in &self.list {
+            copy.push(field.clone());
+        }
+        copy
     }
 }
 

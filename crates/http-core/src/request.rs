@@ -5,11 +5,22 @@ use std::{ops::Range, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use http::{Extensions, Method, Version};
 
-use crate::{Body, ConnectionInfo, Head, HeadBuilder, InvalidHead, PathParams};
+use crate::{
+    Body, ConnectionInfo, Head, HeadBuilder, InvalidHead, PathParams,
+    pool::{self, Pool},
+};
 
 /// A request: head, body, what the router found, and the connection it came on.
-#[derive(Debug)]
+///
+/// It is one pointer wide, because it is moved through every middleware; what it points to is
+/// recycled by the thread.
 pub struct Request {
+    /// Full until the request is dropped.
+    memory: Option<Box<Option<Parts>>>,
+}
+
+#[derive(Debug)]
+struct Parts {
     head: Head,
     body: Body,
     params: PathParams,
@@ -18,18 +29,24 @@ pub struct Request {
     stream_id: u32,
 }
 
+thread_local! {
+    static POOL: Pool<Box<Option<Parts>>> = const { Pool::new(128) };
+}
+
 impl Request {
     /// A request from its parts.
     #[must_use]
     pub fn new(head: Head, body: impl Into<Body>, connection: Arc<ConnectionInfo>) -> Self {
-        Self {
+        let mut memory = pool::take(&POOL).unwrap_or_default();
+        *memory = Some(Parts {
             head,
             body: body.into(),
             params: PathParams::default(),
             connection,
             extensions: Extensions::new(),
             stream_id: 0,
-        }
+        });
+        Self { memory: Some(memory) }
     }
 
     /// A GET request without a connection, for tests.
@@ -61,121 +78,148 @@ impl Request {
     /// The head.
     #[must_use]
     pub fn head(&self) -> &Head {
-        &self.head
+        &self.parts().head
     }
 
     /// Replaces the head, as a rewrite of the target does. Path parameters are ranges of the old target: set them
     /// anew.
     pub fn set_head(&mut self, head: Head) {
-        self.head = head;
+        self.parts_mut().head = head;
     }
 
     /// The method.
     #[must_use]
     pub fn method(&self) -> &Method {
-        self.head.method()
+        self.parts().head.method()
     }
 
     /// The raw path, see [`Head::path`].
     #[must_use]
     pub fn path(&self) -> &str {
-        self.head.path()
+        self.parts().head.path()
     }
 
     /// The raw query, see [`Head::query`].
     #[must_use]
     pub fn query(&self) -> Option<&str> {
-        self.head.query()
+        self.parts().head.query()
     }
 
     /// The first value of a field, see [`Head::header`].
     #[must_use]
     pub fn header(&self, name: impl AsRef<str>) -> Option<&[u8]> {
-        self.head.header(name)
+        self.parts().head.header(name)
     }
 
     /// The first value of a field as text, see [`Head::header_str`].
     #[must_use]
     pub fn header_str(&self, name: impl AsRef<str>) -> Option<&str> {
-        self.head.header_str(name)
+        self.parts().head.header_str(name)
     }
 
     /// The raw text of a path parameter, or of a host parameter of that name.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
-        match self.params.range(name) {
-            Some(range) => self.head.target().get(range),
-            None => self.head.authority()?.get(self.params.host_range(name)?),
+        let parts = self.parts();
+        match parts.params.range(name) {
+            Some(range) => parts.head.target().get(range),
+            None => parts.head.authority()?.get(parts.params.host_range(name)?),
         }
     }
 
     /// The raw bytes of a path parameter, shared with the head: no copy, no allocation.
     #[must_use]
     pub fn param_bytes(&self, name: &str) -> Option<Bytes> {
-        let range: Range<usize> = self.params.range(name)?;
-        Some(self.head.target_bytes(range))
+        let range: Range<usize> = self.parts().params.range(name)?;
+        Some(self.parts().head.target_bytes(range))
     }
 
     /// What the router found.
     #[must_use]
     pub fn params(&self) -> &PathParams {
-        &self.params
+        &self.parts().params
     }
 
     /// Stores what the router found.
     pub fn set_params(&mut self, params: PathParams) {
-        self.params = params;
+        self.parts_mut().params = params;
     }
 
     /// The body.
     #[must_use]
     pub fn body(&self) -> &Body {
-        &self.body
+        &self.parts().body
     }
 
     /// The body, to read it or to set its limit.
     pub fn body_mut(&mut self) -> &mut Body {
-        &mut self.body
+        &mut self.parts_mut().body
     }
 
     /// Takes the body out.
     #[must_use]
     pub fn take_body(&mut self) -> Body {
-        std::mem::take(&mut self.body)
+        std::mem::take(&mut self.parts_mut().body)
     }
 
     /// The connection on which the request came.
     #[must_use]
     pub fn connection(&self) -> &Arc<ConnectionInfo> {
-        &self.connection
+        &self.parts().connection
     }
 
     /// Values that middleware leaves for those behind it.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.extensions
+        &self.parts().extensions
     }
 
     /// Values that middleware leaves for those behind it.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.extensions
+        &mut self.parts_mut().extensions
     }
 
     /// Sends `103 Early Hints` (RFC 8297) with these `Link` values at once, while the handler goes on.
     /// Nothing is sent to an HTTP/1.0 peer.
     pub fn early_hints(&self, links: &[http::HeaderValue]) {
-        self.connection.push_interim(self.stream_id, crate::connection::Interim::hints(links));
+        self.parts()
+            .connection
+            .push_interim(self.parts().stream_id, crate::connection::Interim::hints(links));
     }
 
     /// Asks for a server push of `target` (HTTP/2 only): sent if the listener allows push and the peer did not
     /// disable it, otherwise ignored. Prefer [`early_hints`](Self::early_hints): browsers dropped push.
     pub fn push(&self, target: &str) {
-        self.connection
-            .push_interim(self.stream_id, crate::connection::Interim::Push(target.into()));
+        self.parts()
+            .connection
+            .push_interim(self.parts().stream_id, crate::connection::Interim::Push(target.into()));
     }
 
     /// Used by the HTTP/2 driver to tell streams of one connection apart.
     pub(crate) fn set_stream_id(&mut self, id: u32) {
-        self.stream_id = id;
+        self.parts_mut().stream_id = id;
+    }
+
+    fn parts(&self) -> &Parts {
+        self.memory.as_deref().and_then(Option::as_ref).expect("full until dropped")
+    }
+
+    fn parts_mut(&mut self) -> &mut Parts {
+        self.memory.as_deref_mut().and_then(Option::as_mut).expect("full until dropped")
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some(mut memory) = self.memory.take() {
+            *memory = None;
+            pool::give(&POOL, memory);
+        }
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.parts().fmt(f)
     }
 }

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use http::{Extensions, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::{Body, Headers, Upgraded};
+use crate::{Body, Headers, Upgraded, h1::encode};
 
 /// What runs on the connection after a protocol switch.
 pub(crate) type OnUpgrade =
@@ -35,26 +35,25 @@ pub struct Prepared {
     pub(crate) body: Bytes,
     /// HTTP/1.1 status line and field lines, `content-length` included; without date and end.
     pub(crate) h1: Bytes,
+    pub(crate) has_server: bool,
 }
 
 impl Prepared {
-    /// Encodes a response once.
+    /// Encodes a response once. Fields that are the connection's business, such as `content-length`
+    /// and `date`, are left out.
     #[must_use]
-    pub fn new(status: StatusCode, headers: Headers, body: Bytes) -> Self {
+    pub fn new(status: StatusCode, mut headers: Headers, body: Bytes) -> Self {
+        headers.retain(|name, _| !encode::is_framing_field(name) && *name != header::DATE);
         let mut h1 = Vec::with_capacity(256);
-        let reason = status.canonical_reason().unwrap_or_default();
-        h1.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+        encode::put_status_line(&mut h1, status);
         for (name, value) in headers.iter() {
-            h1.extend_from_slice(name.as_str().as_bytes());
-            h1.extend_from_slice(b": ");
-            h1.extend_from_slice(value.as_bytes());
-            h1.extend_from_slice(b"\r\n");
+            encode::put_field(&mut h1, name, value);
         }
-        let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-        if !bodiless {
-            h1.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
+        if !encode::has_no_content(status) {
+            encode::put_length(&mut h1, body.len() as u64);
         }
-        Self { status, headers, body, h1: h1.into() }
+        let has_server = headers.contains(&header::SERVER);
+        Self { status, headers, body, h1: h1.into(), has_server }
     }
 
     /// The content.
@@ -199,6 +198,11 @@ impl Response {
     #[must_use]
     pub fn as_prepared(&self) -> Option<&Arc<Prepared>> {
         self.prepared.as_ref()
+    }
+
+    /// The body of a response that is not prepared.
+    pub(crate) fn plain_body(&self) -> &Body {
+        &self.body
     }
 
     pub(crate) fn take_upgrade(&mut self) -> Option<OnUpgrade> {

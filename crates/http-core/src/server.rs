@@ -9,12 +9,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::{ConnectionInfo, Handler, Protocol, Settings, Transport, Watch, h1};
+use crate::{BodyError, ConnectionInfo, Handler, Protocol, Settings, Transport, Watch, h1};
 
 /// Why a connection ended otherwise than in good order.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
+    /// The body of a response failed in the middle, so that the peer got only a part of it.
+    #[error("the body of a response failed")]
+    BodyFailed(#[source] BodyError),
+    /// The source of a response's body panicked in the middle of it.
+    #[error("the body of a response panicked")]
+    Panicked,
     /// The peer closed, or reset, in the middle of an exchange.
     #[error("the peer went away in the middle of an exchange")]
     PeerGone,

@@ -1,87 +1,99 @@
 //! HTTP/1.1 and 1.0 (RFC 9112).
+//!
+//! Parsers, decoders and encoders know no transport: bytes and the time go in, decisions and bytes
+//! come out. [`Core`] and [`Active`] move the bytes: the first is all that an idle connection owns,
+//! the second exists from the first byte of a request until there is nothing to do again.
 
-use std::sync::Arc;
+mod active;
+mod body;
+mod chunked;
+mod clock;
+mod core;
+mod date;
+pub(crate) mod encode;
+mod fields;
+mod output;
+mod parse;
+mod refusal;
+mod respond;
+mod send;
+mod target;
 
-use bytes::{Bytes, BytesMut};
-use http::{Method, Version, header};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-use crate::{
-    Body, ConnectionError, ConnectionInfo, Handler, HeadBuilder, Protocol, Request, Settings,
-    Transport, Watch,
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
 };
 
+use bytes::{Bytes, BytesMut};
+
+use self::{
+    active::Active,
+    core::{Core, Wake},
+};
+use crate::{
+    ConnectionError, ConnectionInfo, Handler, Protocol, Settings, Transport, Upgraded, Watch,
+    response::OnUpgrade, slot::Slot,
+};
+
+/// How a time of activity ended.
+enum End {
+    /// There is nothing to do; the connection stays.
+    Idle,
+    Closed,
+    /// The peer speaks HTTP/2; these bytes of it were read.
+    Http2(Bytes),
+    /// The protocol was switched; these bytes behind the request were read.
+    Upgrade(OnUpgrade, Bytes),
+}
+
 /// Serves a connection.
-pub(crate) async fn run<T: Transport, H: Handler, W: Watch>(
-    mut transport: T,
+pub(crate) fn run<T: Transport, H: Handler, W: Watch>(
+    transport: T,
     handler: Arc<H>,
     settings: Arc<Settings>,
     info: Arc<ConnectionInfo>,
-    _watch: W,
+    watch: W,
     protocol: Protocol,
-) -> Result<(), ConnectionError> {
-    let mut input = BytesMut::with_capacity(4096);
-    if protocol == Protocol::Http2 {
-        return Err(ConnectionError::Protocol("HTTP/2 is not served"));
-    }
-    loop {
-        let read = transport.read_buf(&mut input).await.map_err(ConnectionError::Io)?;
-        if read == 0 {
-            return Ok(());
+) -> impl Future<Output = Result<(), ConnectionError>> + Send {
+    let mut core = Core::new(transport, settings, info, watch);
+    core.sniffs_http2 = protocol == Protocol::Auto;
+    // A block, not a function: arguments of an `async fn` are stored twice.
+    async move {
+        if protocol == Protocol::Http2 {
+            return Err(ConnectionError::Protocol("HTTP/2 is not served"));
         }
-        while let Some((request, length)) = parse(&mut input, &settings, &info)? {
-            while input.len() < length {
-                let read = transport.read_buf(&mut input).await.map_err(ConnectionError::Io)?;
-                if read == 0 {
-                    return Err(ConnectionError::PeerGone);
+        loop {
+            let input = match poll_fn(|cx| core.poll_idle(cx)).await {
+                Wake::Input(input) => input,
+                Wake::Close => {
+                    // TLS says goodbye; if it cannot at once, so be it.
+                    poll_fn(|cx| {
+                        let _ = std::pin::Pin::new(&mut core.transport).poll_shutdown(cx);
+                        std::task::Poll::Ready(())
+                    })
+                    .await;
+                    return Ok(());
+                }
+            };
+            match Slot::new(serve(&mut core, &*handler, input)).await? {
+                End::Idle => core.start_idle(),
+                End::Closed => return Ok(()),
+                End::Http2(_) => return Err(ConnectionError::Protocol("HTTP/2 is not served")),
+                End::Upgrade(run, early) => {
+                    core.watch.set_deadline(None);
+                    run(Upgraded::new(early, Box::new(core.transport))).await;
+                    return Ok(());
                 }
             }
-            let body: Bytes = input.split_to(length).freeze();
-            let mut request = request;
-            *request.body_mut() = Body::from(body);
-            let mut response = handler.call(request).await;
-            let body = response.take_body().collect(u64::MAX).await.unwrap_or_default();
-            let mut out = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
-            for (name, value) in response.headers().iter() {
-                out.extend_from_slice(name.as_str().as_bytes());
-                out.extend_from_slice(b": ");
-                out.extend_from_slice(value.as_bytes());
-                out.extend_from_slice(b"\r\n");
-            }
-            out.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-            out.extend_from_slice(&body);
-            transport.write_all(&out).await.map_err(ConnectionError::Io)?;
         }
     }
 }
 
-fn parse(
-    input: &mut BytesMut,
-    settings: &Settings,
-    info: &Arc<ConnectionInfo>,
-) -> Result<Option<(Request, usize)>, ConnectionError> {
-    let refuse = ConnectionError::Protocol;
-    let mut fields = [httparse::EMPTY_HEADER; 100];
-    let mut parsed = httparse::Request::new(&mut fields);
-    let status = parsed.parse(input).map_err(|_| refuse("malformed head"))?;
-    let httparse::Status::Complete(head_len) = status else {
-        let full = input.len() > settings.limits.head_bytes_max;
-        return if full { Err(refuse("head too large")) } else { Ok(None) };
-    };
-    let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes());
-    let method = method.map_err(|_| refuse("malformed method"))?;
-    let memory = BytesMut::with_capacity(head_len);
-    let target = parsed.path.unwrap_or_default();
-    let mut builder = HeadBuilder::new(method, target, Version::HTTP_11, memory);
-    let mut length = 0;
-    for field in parsed.headers.iter() {
-        builder = builder.field(field.name.as_bytes(), field.value);
-        if field.name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str()) {
-            let text = std::str::from_utf8(field.value).unwrap_or_default();
-            length = text.parse().map_err(|_| refuse("malformed content-length"))?;
-        }
-    }
-    let head = builder.build().map_err(|_| refuse("malformed target"))?;
-    bytes::Buf::advance(input, head_len);
-    Ok(Some((Request::new(head, Body::Empty, info.clone()), length)))
+/// Serves what has come, until there is nothing to do.
+async fn serve<T: Transport, H: Handler, W: Watch>(
+    core: &mut Core<T, W>,
+    handler: &H,
+    input: BytesMut,
+) -> Result<End, ConnectionError> {
+    Active::new(core, input).run(handler).await
 }

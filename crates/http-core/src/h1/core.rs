@@ -1,0 +1,183 @@
+//! What a connection owns all its life, and all that it owns while it is idle.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use std::future::Future;
+use tokio::io::AsyncReadExt;
+
+use crate::{ConnectionError, ConnectionInfo, Settings, Transport, Watch, WatchEvent, pool};
+
+/// Transport, clock and the few facts that outlive an exchange.
+#[derive(Debug)]
+pub(crate) struct Core<T, W> {
+    pub(crate) transport: T,
+    pub(crate) watch: W,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) info: Arc<ConnectionInfo>,
+    born: Instant,
+    /// What the watch was last told. It may be earlier than what is needed: then the watch fires in
+    /// vain once and is told again, so that a request need not touch it.
+    armed: Option<Instant>,
+    /// Since when there has been nothing to do.
+    idle_since: Instant,
+    pub(crate) requests: u64,
+    pub(crate) is_draining: bool,
+    /// The peer has sent its last byte.
+    pub(crate) read_closed: bool,
+    /// Whether the first bytes may turn out to be the preface of HTTP/2.
+    pub(crate) sniffs_http2: bool,
+}
+
+/// What [`Core::poll_watch`] reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    /// The server drains; reported once.
+    Drain,
+    /// The deadline passed.
+    Expired,
+}
+
+/// How idleness ended.
+#[derive(Debug)]
+pub(crate) enum Wake {
+    /// The peer closed, was idle too long, or the server drains.
+    Close,
+    /// The first bytes of a request.
+    Input(BytesMut),
+}
+
+impl<T: Transport, W: Watch> Core<T, W> {
+    pub(crate) fn new(
+        transport: T,
+        settings: Arc<Settings>,
+        info: Arc<ConnectionInfo>,
+        watch: W,
+    ) -> Self {
+        let now = watch.now();
+        Self {
+            transport,
+            watch,
+            settings,
+            info,
+            born: now,
+            armed: None,
+            idle_since: now,
+            requests: 0,
+            is_draining: false,
+            read_closed: false,
+            sniffs_http2: false,
+        }
+    }
+
+    /// From now on there is nothing to do.
+    pub(crate) fn start_idle(&mut self) {
+        self.idle_since = self.watch.now();
+    }
+
+    /// Waits for the first bytes of a request, without owning a buffer meanwhile.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        loop {
+            // Idle connections of a server that drains are closed at once, but one that never got to
+            // say a word has a moment for it: its peer may have sent a request already.
+            if self.is_draining && self.requests > 0 {
+                return Poll::Ready(Wake::Close);
+            }
+            let mut input = pool::read_buffer();
+            match self.poll_read(cx, &mut input) {
+                // An error here concerns no exchange: the peer is gone, nothing is lost.
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Wake::Close),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Wake::Input(input)),
+                Poll::Pending => pool::give_read_buffer(input),
+            }
+            let limits = &self.settings.limits;
+            let patience = match (self.is_draining, self.requests) {
+                (true, _) => DRAINING_PATIENCE,
+                (false, 0) => limits.first_request_timeout,
+                (false, _) => limits.idle_timeout,
+            };
+            match ready!(self.poll_watch(cx, Some(self.idle_since + patience))) {
+                Alarm::Expired => return Poll::Ready(Wake::Close),
+                Alarm::Drain => self.start_idle(),
+            }
+        }
+    }
+
+    /// Reads what there is into the spare room of `input`; 0 means that the peer has closed.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut BytesMut,
+    ) -> Poll<std::io::Result<usize>> {
+        // Not `readable` and `try_read`: only this way does tokio learn from a short read that the
+        // socket is empty, which spares a system call per request.
+        let read = ready!(pin!(self.transport.read_buf(input)).poll(cx));
+        self.read_closed |= matches!(read, Ok(0));
+        Poll::Ready(read)
+    }
+
+    /// Asks the watch, with this deadline: the task is woken when there is something to report.
+    pub(crate) fn poll_watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: Option<Instant>,
+    ) -> Poll<Alarm> {
+        loop {
+            if let Some(deadline) = deadline
+                && self.armed.is_none_or(|armed| armed > deadline)
+            {
+                self.watch.set_deadline(Some(deadline));
+                self.armed = Some(deadline);
+            }
+            match ready!(self.watch.poll_event(cx)) {
+                WatchEvent::Drain => {
+                    self.is_draining = true;
+                    return Poll::Ready(Alarm::Drain);
+                }
+                WatchEvent::Deadline => {
+                    let fired = self.armed.take();
+                    // The clock may lag by a tick behind the deadline that it just reported.
+                    let is_due = |deadline| {
+                        fired.is_some_and(|fired| fired >= deadline) || self.watch.now() >= deadline
+                    };
+                    if deadline.is_some_and(is_due) {
+                        return Poll::Ready(Alarm::Expired);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the connection has lived long enough, by requests, by age, or because of a drain.
+    pub(crate) fn is_at_end_of_life(&self, now: Instant) -> bool {
+        let limits = &self.settings.limits;
+        // ±10 %, so that connections that came together do not go together.
+        let tenths = 900 + (self.info.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 201;
+        let age_max = limits.connection_age_max.mul_f64(tenths as f64 / 1000.0);
+        self.is_draining
+            || self.watch.is_draining()
+            || self.requests >= limits.requests_per_connection_max
+            || now.saturating_duration_since(self.born) > age_max
+    }
+}
+
+pub(crate) fn io_error(error: std::io::Error) -> ConnectionError {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::BrokenPipe
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::ConnectionReset
+        | ErrorKind::NotConnected
+        | ErrorKind::TimedOut
+        | ErrorKind::UnexpectedEof => ConnectionError::PeerGone,
+        _ => ConnectionError::Io(error),
+    }
+}
+
+/// How long a draining server waits for the first request of a connection that it just accepted.
+const DRAINING_PATIENCE: Duration = Duration::from_secs(1);

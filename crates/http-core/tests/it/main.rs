@@ -1,0 +1,5 @@
+//! What a peer sees of a connection, over a byte stream in memory.
+
+mod support;
+
+mod basics;
