@@ -1,0 +1,202 @@
+//! How a listener's TLS behaves.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    ServerConfig, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
+    server::{
+        ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+        danger::ClientCertVerifier,
+    },
+    version::TLS13,
+};
+
+use super::{CertError, CertMap, CertStore, Certificate, resolver};
+
+static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
+
+/// The TLS configuration of a listener; cheap to clone.
+///
+/// By default: TLS 1.3 and 1.2, post-quantum key exchange first, `h2` and `http/1.1` by ALPN,
+/// stateless tickets, no early data.
+///
+/// Certificates change under a running configuration: through a [`CertStore`], or any other
+/// resolver that does so. Building a new configuration instead would forget its tickets.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    main: Arc<ServerConfig>,
+    choose: Option<Arc<dyn ChooseConfig>>,
+}
+
+/// Chooses a configuration by the client's hello, for instance one that wants client certificates
+/// for some names. Costs a second look at the hello, so most listeners have none.
+pub trait ChooseConfig: std::fmt::Debug + Send + Sync + 'static {
+    /// The configuration for this client; `None` stands for the listener's own.
+    fn choose(&self, hello: &ClientHello<'_>) -> Option<TlsConfig>;
+}
+
+/// The secret that encrypts session tickets; cheap to clone.
+///
+/// Clients resume with tickets of the same secret only, so every configuration of a process
+/// should have the same one. Keys change every six hours and are accepted for twelve.
+#[derive(Clone, Debug)]
+pub struct Tickets(Arc<dyn ProducesTickets>);
+
+impl Tickets {
+    /// A new secret.
+    ///
+    /// # Errors
+    /// [`TlsError::Random`] if the system gives no random numbers.
+    pub fn new() -> Result<Self, TlsError> {
+        aws_lc_rs::Ticketer::new().map(Self).map_err(TlsError::Random)
+    }
+
+    /// A secret that comes from elsewhere, for instance from the process before this one.
+    #[must_use]
+    pub fn from_producer(producer: Arc<dyn ProducesTickets>) -> Self {
+        Self(producer)
+    }
+}
+
+/// Builds a [`TlsConfig`].
+#[derive(Debug)]
+#[must_use]
+pub struct TlsConfigBuilder {
+    resolver: Arc<dyn ResolvesServerCert>,
+    alpn: Vec<Vec<u8>>,
+    versions: &'static [&'static SupportedProtocolVersion],
+    tickets: Option<Tickets>,
+    ticket_count: usize,
+    client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// Why a TLS configuration cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The certificate or its key is not usable.
+    #[error(transparent)]
+    Cert(#[from] CertError),
+    /// The system gives no random numbers: the environment has to be looked at.
+    #[error("the system gives no random numbers")]
+    Random(#[source] rustls::Error),
+    /// These options do not go together: the program has to be corrected.
+    #[error("contradictory TLS options")]
+    Options(#[source] rustls::Error),
+}
+
+impl TlsConfig {
+    /// The certificate chain and the key of these files, for every name. Other options are default.
+    ///
+    /// # Errors
+    /// [`TlsError::Cert`] says which file is wrong and what to do.
+    pub fn from_pem_files(
+        chain: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Result<Self, TlsError> {
+        let mut map = CertMap::new();
+        map.set_default(Certificate::from_pem_files(chain, key)?);
+        Self::builder(Arc::new(CertStore::new(map))).build()
+    }
+
+    /// Options on top of what gives the certificates.
+    pub fn builder(resolver: Arc<dyn ResolvesServerCert>) -> TlsConfigBuilder {
+        TlsConfigBuilder {
+            resolver,
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            versions: rustls::DEFAULT_VERSIONS,
+            tickets: None,
+            ticket_count: 2,
+            client_verifier: None,
+        }
+    }
+
+    /// A configuration of rustls, taken as it is.
+    #[must_use]
+    pub fn from_rustls(mut config: ServerConfig) -> Self {
+        resolver::remember_server_name(&mut config);
+        Self { main: Arc::new(config), choose: None }
+    }
+
+    /// Lets `choose` pick another configuration for some clients.
+    #[must_use]
+    pub fn with_choice(mut self, choose: Arc<dyn ChooseConfig>) -> Self {
+        self.choose = Some(choose);
+        self
+    }
+
+    /// What rustls is given, unless a choice is to be made.
+    pub(super) fn single(&self) -> Option<&Arc<ServerConfig>> {
+        self.choose.is_none().then_some(&self.main)
+    }
+
+    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let chosen = self.choose.as_ref().and_then(|choose| choose.choose(hello));
+        chosen.map_or_else(|| self.main.clone(), |config| config.main)
+    }
+}
+
+impl TlsConfigBuilder {
+    /// The protocols offered by ALPN, best first. Default `h2`, `http/1.1`.
+    pub fn alpn<'a>(mut self, protocols: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        self.alpn = protocols.into_iter().map(<[u8]>::to_vec).collect();
+        self
+    }
+
+    /// Refuses TLS 1.2. Default: accepts it.
+    pub fn only_tls13(mut self) -> Self {
+        self.versions = ONLY_TLS13;
+        self
+    }
+
+    /// The secret of session tickets. Default: one of its own.
+    pub fn tickets(mut self, tickets: Tickets) -> Self {
+        self.tickets = Some(tickets);
+        self
+    }
+
+    /// Tickets sent after a TLS 1.3 handshake; browsers use each once. Default 2.
+    pub fn ticket_count(mut self, count: usize) -> Self {
+        self.ticket_count = count;
+        self
+    }
+
+    /// Asks clients for a certificate. Such sessions are not resumed, so that every connection is
+    /// checked. Default: does not ask.
+    pub fn client_verifier(mut self, verifier: Arc<dyn ClientCertVerifier>) -> Self {
+        self.client_verifier = Some(verifier);
+        self
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// [`TlsError::Options`] where options contradict each other, [`TlsError::Random`] if there
+    /// are no random numbers for tickets.
+    pub fn build(self) -> Result<TlsConfig, TlsError> {
+        // Named here: a process-wide default provider panics where two are compiled in.
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(self.versions)
+            .map_err(TlsError::Options)?;
+        let resumes = self.client_verifier.is_none();
+        let builder = match self.client_verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(self.resolver);
+        config.alpn_protocols = self.alpn;
+        config.max_early_data_size = 0;
+        // Tickets keep the state at the client's side; a cache of ours would be memory for nothing.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = if resumes { self.ticket_count } else { 0 };
+        if resumes {
+            config.ticketer = match self.tickets {
+                Some(tickets) => tickets.0,
+                None => Tickets::new()?.0,
+            };
+        }
+        Ok(TlsConfig::from_rustls(config))
+    }
+}

@@ -1,0 +1,23 @@
+//! TLS: certificates, configuration, handshake, encrypted transport.
+
+mod buffer;
+mod certificate;
+mod config;
+mod handshake;
+mod resolver;
+mod session;
+mod store;
+mod transport;
+mod x509;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub(crate) use self::handshake::Handshake;
+pub use self::{
+    certificate::{CertError, Certificate},
+    config::{ChooseConfig, Tickets, TlsConfig, TlsConfigBuilder, TlsError},
+    handshake::HandshakeError,
+    store::{CertMap, CertStore},
+    transport::TlsTransport,
+};

@@ -1,0 +1,254 @@
+//! One worker: its wheel, its counters, and the loop that obeys orders.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    sync::{Notify, mpsc as orders},
+    task::JoinSet,
+};
+
+use crate::{
+    NetLimits,
+    accept::{accept_loop, accept_queued},
+    per_ip::PerIp,
+    service::Serve,
+    stats::Counters,
+    wheel::Wheel,
+};
+
+/// How long a drain takes to send the idle ones away: those that were just accepted have a second
+/// for their first request, and deadlines come late by a tick.
+const SETTLE: Duration = Duration::from_millis(1200);
+
+/// What a worker's thread, its connections and the server's handle share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) number: usize,
+    pub(crate) limits: Arc<NetLimits>,
+    /// The sockets stay open during a drain.
+    pub(crate) keep_listeners: bool,
+    pub(crate) per_ip: Arc<PerIp>,
+    pub(crate) counters: Counters,
+    /// Watches over connections.
+    pub(crate) wheel: Arc<Wheel>,
+    /// Watches over handshakes, so that the oldest of them can be found.
+    pub(crate) handshakes: Arc<Wheel>,
+    pub(crate) pulse: Pulse,
+    /// A connection has ended.
+    freed: Notify,
+}
+
+/// Signs of life, for the watchdog.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    pub(crate) threads: usize,
+    /// Threads that wait for events.
+    pub(crate) parked: AtomicUsize,
+    /// How often a thread went to work.
+    pub(crate) turns: AtomicU64,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Accept no more; finish within this time; tell how it goes.
+    Drain(Duration, mpsc::Sender<Progress>),
+    /// Cut everything off.
+    Abort,
+}
+
+/// How a drain goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing is accepted any more; so many connections are open.
+    Stopped { open: u64 },
+    /// The idle ones are gone; so many are in the middle of something.
+    Settled { open: u64 },
+    /// The worker has ended; so many were cut off.
+    Ended { aborted: u64 },
+}
+
+/// A socket and what serves its connections.
+#[derive(Clone)]
+pub(crate) struct Acceptor {
+    pub(crate) listener: Arc<TcpListener>,
+    pub(crate) service: Arc<dyn Serve>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        number: usize,
+        threads: usize,
+        keep_listeners: bool,
+        limits: &Arc<NetLimits>,
+        per_ip: &Arc<PerIp>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            limits: limits.clone(),
+            keep_listeners,
+            per_ip: per_ip.clone(),
+            counters: Counters::default(),
+            wheel: Wheel::new(),
+            handshakes: Wheel::new(),
+            pulse: Pulse { threads, parked: AtomicUsize::new(0), turns: AtomicU64::new(0) },
+            freed: Notify::new(),
+        })
+    }
+
+    /// Serves until it is told to end. `runtime` is this worker's own.
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        runtime: Runtime,
+        acceptors: Vec<Acceptor>,
+        orders: orders::UnboundedReceiver<Order>,
+    ) {
+        let ended = runtime.block_on(self.obey(acceptors, orders));
+        let aborted = self.counters.open.load();
+        // Drops every task, which closes every socket; waits for none that blocks.
+        runtime.shutdown_background();
+        if let Some(report) = ended {
+            let _nobody_asks = report.send(Progress::Ended { aborted });
+        }
+    }
+
+    /// Waits until there is room for one more connection.
+    pub(crate) async fn room(&self) {
+        let max = self.limits.connections_per_worker_max as u64;
+        while self.counters.open.load() >= max {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if self.counters.open.load() < max {
+                return;
+            }
+            self.counters.accept_paused.increment();
+            // One in a hundred at a time, those that are idle longest.
+            self.shed_idle(self.limits.connections_per_worker_max / 100 + 1);
+            freed.await;
+        }
+    }
+
+    /// Sends idle connections away.
+    pub(crate) fn shed_idle(&self, count: usize) {
+        let shed = self.wheel.shed_idle(count);
+        self.counters.shed_idle.add(shed as u64);
+    }
+
+    /// A connection was accepted.
+    pub(crate) fn opened(&self) {
+        self.counters.accepted.increment();
+        self.set_crowded(self.counters.open.increment());
+    }
+
+    /// A connection has ended.
+    pub(crate) fn closed(&self) {
+        self.set_crowded(self.counters.open.decrement());
+        self.freed.notify_waiters();
+    }
+
+    fn set_crowded(&self, open: u64) {
+        let max = self.limits.connections_per_worker_max as u64;
+        self.wheel.set_crowded(open * 5 > max * 4);
+    }
+
+    /// Answers where to report the end.
+    async fn obey(
+        self: &Arc<Self>,
+        acceptors: Vec<Acceptor>,
+        mut orders: orders::UnboundedReceiver<Order>,
+    ) -> Option<mpsc::Sender<Progress>> {
+        tokio::spawn(self.wheel.clone().run());
+        tokio::spawn(self.handshakes.clone().run());
+        let mut accepting = JoinSet::new();
+        let order = loop {
+            if accepting.is_empty() {
+                for acceptor in &acceptors {
+                    accepting.spawn(accept_loop(self.clone(), acceptor.clone()));
+                }
+            }
+            tokio::select! {
+                order = orders.recv() => break order,
+                Some(ended) = accepting.join_next() => {
+                    self.counters.panics.increment();
+                    tracing::error!(?ended, worker = self.number, "accepting begins anew");
+                    accepting.shutdown().await;
+                }
+            }
+        };
+        match order {
+            Some(Order::Drain(grace, report)) => {
+                accepting.shutdown().await;
+                if !self.keep_listeners {
+                    acceptors.iter().for_each(|acceptor| accept_queued(self, acceptor));
+                }
+                drop(acceptors);
+                self.drain(grace, &report, &mut orders).await;
+                Some(report)
+            }
+            Some(Order::Abort) | None => None,
+        }
+    }
+
+    async fn drain(
+        &self,
+        grace: Duration,
+        report: &mpsc::Sender<Progress>,
+        orders: &mut orders::UnboundedReceiver<Order>,
+    ) {
+        let begin = Instant::now();
+        let _ = report.send(Progress::Stopped { open: self.counters.open.load() });
+        self.wheel.drain();
+        let in_order = async {
+            self.empty_within(grace.min(SETTLE)).await;
+            let _ = report.send(Progress::Settled { open: self.counters.open.load() });
+            self.empty_within(grace.saturating_sub(begin.elapsed())).await;
+        };
+        tokio::select! {
+            () = in_order => {}
+            // A second order of any kind means: now.
+            _ = orders.recv() => {}
+        }
+    }
+
+    /// Waits until no connection is open, at most for this time.
+    async fn empty_within(&self, time: Duration) {
+        let empty = async {
+            loop {
+                let mut freed = pin!(self.freed.notified());
+                freed.as_mut().enable();
+                if self.counters.open.load() == 0 {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        let _either = tokio::time::timeout(time, empty).await;
+    }
+}
+
+impl Pulse {
+    pub(crate) fn park(&self) {
+        self.parked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unpark(&self) {
+        self.parked.fetch_sub(1, Ordering::Relaxed);
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether somebody is at work, and a number that changes with every turn.
+    pub(crate) fn read(&self) -> (bool, u64) {
+        let is_busy = self.parked.load(Ordering::Relaxed) < self.threads;
+        (is_busy, self.turns.load(Ordering::Relaxed))
+    }
+}
