@@ -3,3 +3,5 @@
 mod support;
 
 mod basics;
+mod h2_messages;
+mod h2_support;
