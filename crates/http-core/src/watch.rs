@@ -1,9 +1,15 @@
 //! What watches over a connection: its clock, its deadline and the order to drain.
 
 use std::{
+    future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::watch::Receiver,
+    time::{Sleep, sleep_until},
 };
 
 /// What [`Watch::poll_event`] reports.
@@ -38,23 +44,72 @@ pub trait Watch: Send + Unpin + 'static {
 }
 
 /// [`Watch`] on tokio's timer, with a [`tokio::sync::watch`] channel as the order to drain.
-#[derive(Debug)]
 pub struct TokioWatch {
-    sleep: Option<Pin<Box<tokio::time::Sleep>>>,
     deadline: Option<Instant>,
+    /// Fires at the deadline or before it: moving a deadline into the future costs nothing until
+    /// the timer has fired in vain.
+    sleep: Option<Pin<Box<Sleep>>>,
+    drain: Option<Drain>,
+}
+
+struct Drain {
+    order: Receiver<bool>,
+    /// Gone when the order was reported.
+    given: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
 }
 
 impl TokioWatch {
     /// A watch that never drains.
     #[must_use]
     pub fn new() -> Self {
-        Self { sleep: None, deadline: None }
+        Self { deadline: None, sleep: None, drain: None }
+    }
+
+    /// A watch that orders to drain when `order` becomes true.
+    #[must_use]
+    pub fn with_drain(order: Receiver<bool>) -> Self {
+        let mut changes = order.clone();
+        let given = Box::pin(async move { changes.wait_for(|given| *given).await.is_ok() });
+        Self { drain: Some(Drain { order, given: Some(given) }), ..Self::new() }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<WatchEvent> {
+        let Some(drain) = &mut self.drain else { return Poll::Pending };
+        let Some(given) = &mut drain.given else { return Poll::Pending };
+        let is_given = ready!(given.as_mut().poll(cx));
+        drain.given = None;
+        // Without a sender nobody can give the order any more.
+        if is_given { Poll::Ready(WatchEvent::Drain) } else { Poll::Pending }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<WatchEvent> {
+        let Some(deadline) = self.deadline.map(tokio::time::Instant::from) else {
+            return Poll::Pending;
+        };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= deadline {
+                self.deadline = None;
+                return Poll::Ready(WatchEvent::Deadline);
+            }
+            sleep.as_mut().reset(deadline);
+        }
     }
 }
 
 impl Default for TokioWatch {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl std::fmt::Debug for TokioWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokioWatch").field("deadline", &self.deadline).finish_non_exhaustive()
     }
 }
 
@@ -65,19 +120,16 @@ impl Watch for TokioWatch {
 
     fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
-        self.sleep = None;
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<WatchEvent> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        let sleep =
-            self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        std::task::ready!(sleep.as_mut().poll(cx));
-        self.set_deadline(None);
-        Poll::Ready(WatchEvent::Deadline)
+        match self.poll_drain(cx) {
+            Poll::Ready(event) => Poll::Ready(event),
+            Poll::Pending => self.poll_deadline(cx),
+        }
     }
 
     fn is_draining(&self) -> bool {
-        false
+        self.drain.as_ref().is_some_and(|drain| *drain.order.borrow())
     }
 }

@@ -21,17 +21,22 @@ pub(crate) struct Core<T, W> {
     pub(crate) settings: Arc<Settings>,
     pub(crate) info: Arc<ConnectionInfo>,
     born: Instant,
-    /// What the watch was last told. It may be earlier than what is needed: then the watch fires in
-    /// vain once and is told again, so that a request need not touch it.
-    armed: Option<Instant>,
-    /// Since when there has been nothing to do.
-    idle_since: Instant,
+    /// What the watch was told last.
+    told: Told,
     pub(crate) requests: u64,
     pub(crate) is_draining: bool,
     /// The peer has sent its last byte.
     pub(crate) read_closed: bool,
     /// Whether the first bytes may turn out to be the preface of HTTP/2.
     pub(crate) sniffs_http2: bool,
+}
+
+/// What a watch was told last, so that it is told only news: a request that is answered at once
+/// tells it nothing but that the connection idles again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Deadline(Option<Instant>),
+    Idle,
 }
 
 /// What [`Core::poll_watch`] reports.
@@ -59,15 +64,14 @@ impl<T: Transport, W: Watch> Core<T, W> {
         info: Arc<ConnectionInfo>,
         watch: W,
     ) -> Self {
-        let now = watch.now();
+        let born = watch.now();
         Self {
             transport,
             watch,
             settings,
             info,
-            born: now,
-            armed: None,
-            idle_since: now,
+            born,
+            told: Told::Deadline(None),
             requests: 0,
             is_draining: false,
             read_closed: false,
@@ -77,7 +81,14 @@ impl<T: Transport, W: Watch> Core<T, W> {
 
     /// From now on there is nothing to do.
     pub(crate) fn start_idle(&mut self) {
-        self.idle_since = self.watch.now();
+        let limits = &self.settings.limits;
+        let patience = match (self.is_draining, self.requests) {
+            (true, _) => DRAINING_PATIENCE,
+            (false, 0) => limits.first_request_timeout,
+            (false, _) => limits.idle_timeout,
+        };
+        self.watch.set_idle_deadline(patience);
+        self.told = Told::Idle;
     }
 
     /// Waits for the first bytes of a request, without owning a buffer meanwhile.
@@ -95,13 +106,7 @@ impl<T: Transport, W: Watch> Core<T, W> {
                 Poll::Ready(Ok(_)) => return Poll::Ready(Wake::Input(input)),
                 Poll::Pending => pool::give_read_buffer(input),
             }
-            let limits = &self.settings.limits;
-            let patience = match (self.is_draining, self.requests) {
-                (true, _) => DRAINING_PATIENCE,
-                (false, 0) => limits.first_request_timeout,
-                (false, _) => limits.idle_timeout,
-            };
-            match ready!(self.poll_watch(cx, Some(self.idle_since + patience))) {
+            match ready!(self.poll_event(cx)) {
                 Alarm::Expired => return Poll::Ready(Wake::Close),
                 Alarm::Drain => self.start_idle(),
             }
@@ -127,28 +132,23 @@ impl<T: Transport, W: Watch> Core<T, W> {
         cx: &mut Context<'_>,
         deadline: Option<Instant>,
     ) -> Poll<Alarm> {
-        loop {
-            if let Some(deadline) = deadline
-                && self.armed.is_none_or(|armed| armed > deadline)
-            {
-                self.watch.set_deadline(Some(deadline));
-                self.armed = Some(deadline);
+        if self.told != Told::Deadline(deadline) {
+            self.watch.set_deadline(deadline);
+            self.told = Told::Deadline(deadline);
+        }
+        self.poll_event(cx)
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Alarm> {
+        match ready!(self.watch.poll_event(cx)) {
+            WatchEvent::Drain => {
+                self.is_draining = true;
+                Poll::Ready(Alarm::Drain)
             }
-            match ready!(self.watch.poll_event(cx)) {
-                WatchEvent::Drain => {
-                    self.is_draining = true;
-                    return Poll::Ready(Alarm::Drain);
-                }
-                WatchEvent::Deadline => {
-                    let fired = self.armed.take();
-                    // The clock may lag by a tick behind the deadline that it just reported.
-                    let is_due = |deadline| {
-                        fired.is_some_and(|fired| fired >= deadline) || self.watch.now() >= deadline
-                    };
-                    if deadline.is_some_and(is_due) {
-                        return Poll::Ready(Alarm::Expired);
-                    }
-                }
+            WatchEvent::Deadline => {
+                // It is cleared by being reported.
+                self.told = Told::Deadline(None);
+                Poll::Ready(Alarm::Expired)
             }
         }
     }

@@ -60,6 +60,7 @@ pub(crate) fn run<T: Transport, H: Handler, W: Watch>(
     // A block, not a function: arguments of an `async fn` are stored twice.
     async move {
         loop {
+            core.start_idle();
             let input = match poll_fn(|cx| core.poll_idle(cx)).await {
                 Wake::Input(input) => input,
                 Wake::Close => {
@@ -73,7 +74,7 @@ pub(crate) fn run<T: Transport, H: Handler, W: Watch>(
                 }
             };
             match Slot::new(serve(&mut core, &*handler, input)).await? {
-                End::Idle => core.start_idle(),
+                End::Idle => {}
                 End::Closed => return Ok(()),
                 End::Http2(early) => {
                     let Core { transport, settings, info, watch, .. } = core;

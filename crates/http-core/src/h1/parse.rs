@@ -24,8 +24,9 @@ pub(crate) struct Parsed {
 
 /// Finds and parses the head at the beginning of the input.
 ///
-/// A head that does not come whole is parsed once when its first bytes are there, which tells
-/// garbage at once, then only searched for its end, each byte once, and parsed when that is found.
+/// A head that does not come whole is parsed when its first bytes and when its request line are
+/// there, which tells garbage early; otherwise it is only searched for its end, each byte once, and
+/// parsed when that is found. However it trickles in, the work stays linear.
 #[derive(Debug, Default)]
 pub(crate) struct HeadParser {
     /// Input up to here was searched for the end of the head.
@@ -91,8 +92,14 @@ impl HeadParser {
             let at = self.scanned + offset;
             let line = input.get(self.line_start..at).unwrap_or_default();
             let Some(line) = line.strip_suffix(b"\r") else { return Err(Refusal::BareLf) };
+            if memchr::memchr(b'\r', line).is_some() {
+                return Err(Refusal::Malformed);
+            }
             if self.lines == 0 {
                 check_request_line(line.len(), limits)?;
+                httparse::Request::new(&mut [])
+                    .parse(input.get(..=at).unwrap_or_default())
+                    .map_err(|error| refuse(error, input))?;
             }
             self.lines += 1;
             self.scanned = at + 1;
@@ -205,13 +212,16 @@ fn refuse(error: httparse::Error, input: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line ends with the name of a protocol version (RFC 9112 §2.3).
+/// Whether the request line is in order but for a protocol version that we do not speak
+/// (RFC 9112 §2.3).
 fn names_other_version(input: &[u8]) -> bool {
     let line_len = memchr::memchr(b'\r', input).unwrap_or(input.len());
-    let line = input.get(..line_len).unwrap_or_default();
-    let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+    let mut parts = input.get(..line_len).unwrap_or_default().split(|&byte| byte == b' ');
+    let (method, target, version) = (parts.next(), parts.next(), parts.next());
+    let is_version = matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+        if major.is_ascii_digit() && minor.is_ascii_digit());
+    let is_filled = |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty());
+    is_version && is_filled(method) && is_filled(target) && parts.next().is_none()
 }
 
 /// Positions in a head are kept in 16 bits.

@@ -3,5 +3,8 @@
 mod support;
 
 mod basics;
+mod chunked;
 mod h2_messages;
 mod h2_support;
+mod heads;
+mod smuggling;

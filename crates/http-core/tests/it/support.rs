@@ -114,3 +114,62 @@ impl Handler for Echo {
         }
     }
 }
+
+/// Sends `input`; it must be refused with `status`, once, and the connection closed, and no
+/// handler may see a request.
+#[track_caller]
+pub(crate) fn refused(rule: &str, input: impl AsRef<[u8]>, status: u16) {
+    let input = input.as_ref();
+    let shown = String::from_utf8_lossy(input).chars().take(200).collect::<String>();
+    // In one piece, and byte by byte: how the bytes arrive must not matter.
+    for piece in [input.len(), 1] {
+        let (answer, calls) = conversation(input, piece);
+        let told = format!("{rule}, pieces of {piece}: {shown:?} -> {answer:?}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{told}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{told}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{told}");
+        assert_eq!(calls, 0, "a handler was reached: {told}");
+    }
+}
+
+/// Sends `input`; it must be answered by the handler with 200 and this text, as often as there are
+/// texts.
+#[track_caller]
+pub(crate) fn answered(rule: &str, input: impl AsRef<[u8]>, texts: &[&str]) {
+    let input = input.as_ref();
+    let shown = String::from_utf8_lossy(input).chars().take(200).collect::<String>();
+    for piece in [input.len(), 1] {
+        let (answer, calls) = conversation(input, piece);
+        let told = format!("{rule}, pieces of {piece}: {shown:?} -> {answer:?}");
+        let bodies: Vec<_> = answer.split("HTTP/1.1 200 OK\r\n").skip(1).collect();
+        let bodies: Vec<_> = bodies.iter().map(|r| r.split_once("\r\n\r\n").unwrap().1).collect();
+        assert_eq!(bodies, texts, "{told}");
+        assert_eq!(calls, texts.len(), "{told}");
+    }
+}
+
+/// What comes back for `input`, sent in pieces of this length, and how often the handler was called.
+pub(crate) fn conversation(input: &[u8], piece: usize) -> (String, usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let echo = Echo::default();
+        let mut peer = Peer::new(echo.clone());
+        for piece in input.chunks(piece.max(1)) {
+            // A connection that has refused already may be closed.
+            if peer.io.write_all(piece).await.is_err() {
+                break;
+            }
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let _ = peer.io.shutdown().await;
+        let answer = peer.receive_all().await;
+        let _ = peer.ended().await;
+        (answer, echo.calls())
+    })
+}
