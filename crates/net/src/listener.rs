@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use hearth_http_core::Settings;
-use socket2::{Domain, Protocol, Socket, Type};
+use hearth_http_core::{Protocol, Settings};
+use socket2::{Domain, Socket, Type};
 
 use crate::{NetLimits, TlsConfig};
 
@@ -18,6 +18,7 @@ pub struct Listener {
     source: Source,
     pub(crate) tls: Option<Arc<TlsConfig>>,
     pub(crate) settings: Settings,
+    pub(crate) protocol: Protocol,
     only_v6: bool,
 }
 
@@ -88,7 +89,13 @@ impl Listener {
     }
 
     fn new(source: Source) -> Self {
-        Self { source, tls: None, settings: Settings::default(), only_v6: false }
+        Self {
+            source,
+            tls: None,
+            settings: Settings::default(),
+            protocol: Protocol::Auto,
+            only_v6: false,
+        }
     }
 
     /// Encrypts the connections. Default: in the clear.
@@ -100,6 +107,13 @@ impl Listener {
     /// What the connections may do. Default: as the default of [`Settings`].
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// What is spoken in the clear. Over TLS the configuration's ALPN says it. Default: HTTP/1.1, or
+    /// HTTP/2 if a client begins with its preface.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
         self
     }
 
@@ -162,7 +176,7 @@ fn adopt(sockets: Vec<TcpListener>, limits: &NetLimits) -> Result<Bound, BindErr
 }
 
 fn make(address: SocketAddr, only_v6: bool, is_group: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;

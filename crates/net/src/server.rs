@@ -204,6 +204,7 @@ impl ServerBuilder {
             Arc::new(Service {
                 handler,
                 settings: Arc::new(listener.settings.clone()),
+                protocol: listener.protocol,
                 tls: listener.tls.clone(),
                 address,
             })

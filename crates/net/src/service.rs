@@ -32,6 +32,7 @@ pub(crate) trait Serve: Send + Sync + 'static {
 pub(crate) struct Service<H> {
     pub(crate) handler: Arc<H>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) protocol: Protocol,
     pub(crate) tls: Option<Arc<TlsConfig>>,
     pub(crate) address: SocketAddr,
 }
@@ -88,7 +89,7 @@ impl<H: Handler> Serve for Service<H> {
             let watch = worker.wheel.watch();
             let info = Arc::new(info);
             let connection =
-                Connection::new(transport, handler, settings, info, watch, Protocol::Auto);
+                Connection::new(transport, handler, settings, info, watch, self.protocol);
             tokio::spawn(Plain { connection, admission });
             return;
         };

@@ -1,0 +1,246 @@
+//! Puts the crates together: from a plan to a running server.
+
+mod addresses;
+mod https;
+mod routes;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Once},
+    time::Duration,
+};
+
+use hearth_config::{Diagnostic, Span};
+use hearth_http_core::{Observer, Protocol, Settings};
+use hearth_net::{
+    BindError, CertMap, CertStore, DrainReport, Handle, Listener, Server, Tickets, TlsConfig,
+};
+use hearth_router::Router;
+use hearth_telemetry::{
+    AccessLog, Incidents, Observers, OpenError, ProgramLogError, Traffic, TrafficStats, WriterGuard,
+};
+
+pub use self::addresses::{check_addresses, fall_back};
+pub(crate) use self::{https::HttpsPort, routes::site_routes};
+use crate::{
+    codes::{self, Exit},
+    config::TlsVersion,
+    plan::{self, Plan},
+};
+
+/// A server that serves. Dropping it cuts everything off.
+#[derive(Debug)]
+pub struct Running {
+    handle: Handle,
+    grace: Duration,
+    traffic: Arc<Traffic>,
+    /// The writers of logs; the log itself ends last.
+    logs: Vec<WriterGuard>,
+}
+
+/// Why the server could not start, and what the process ends with.
+#[derive(Debug)]
+pub struct Failure {
+    /// What to tell.
+    pub diagnostic: Diagnostic,
+    /// What to end with.
+    pub exit: Exit,
+}
+
+/// Starts what the plan says.
+///
+/// # Errors
+/// [`Failure`] where the world has changed since the plan was made, or refuses.
+pub fn start(plan: &Plan) -> Result<Running, Failure> {
+    let log = plan.log.clone().install().map_err(|error| match error {
+        ProgramLogError::Open(error) => log_failure(&error),
+        other => bug(&other),
+    })?;
+    report_panics();
+    let mut logs = Vec::new();
+    let traffic = Arc::new(Traffic::default());
+    let mut observers: Vec<Arc<dyn Observer>> = vec![traffic.clone(), Arc::new(Incidents)];
+    if let Some((format, output)) = &plan.access_log {
+        let (access, guard) =
+            AccessLog::start(*format, output).map_err(|error| log_failure(&error))?;
+        observers.push(Arc::new(access));
+        logs.push(guard);
+    }
+    logs.push(log);
+    let router = Arc::new(routes::router(plan).map_err(|error| bug(&error))?);
+    let server = bind(plan, &router, &Arc::new(Observers(observers)))?;
+    if let Some(address) = first_tls_address(plan, server.local_addrs()) {
+        plan.https_port.set(address.port());
+    }
+    let handle = server.start().map_err(|error| failure(&error, "ask for fewer `workers`"))?;
+    Ok(Running { handle, grace: plan.grace, traffic, logs })
+}
+
+impl Running {
+    /// Where it listens, in the order of the plan's listeners.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.handle.local_addrs()
+    }
+
+    /// What was served.
+    #[must_use]
+    pub fn traffic(&self) -> TrafficStats {
+        self.traffic.stats()
+    }
+
+    /// Opens log files anew.
+    pub fn reopen_logs(&self) {
+        for log in &self.logs {
+            log.reopen();
+        }
+    }
+
+    /// Stops accepting, and lets what is in progress end within the grace period.
+    ///
+    /// # Cancel safety
+    /// The drain goes on if the future is dropped.
+    pub async fn drain(&self) -> DrainReport {
+        self.handle.drain_within(self.grace).await
+    }
+
+    /// Cuts everything off.
+    pub fn abort(&self) {
+        self.handle.abort();
+    }
+}
+
+fn bind(plan: &Plan, router: &Arc<Router>, observers: &Arc<Observers>) -> Result<Server, Failure> {
+    let mut builder = Server::builder().limits(plan.connections.clone());
+    if plan.workers > 0 {
+        builder = builder.workers(plan.workers);
+    }
+    let tls = Tls::new(plan)?;
+    for planned in &plan.listeners {
+        let mut settings = Settings::default();
+        settings.limits = plan.limits.clone();
+        settings.observer = Some(observers.clone());
+        settings.h2c_upgrade = planned.h2c_upgrade;
+        let mut listener = Listener::bind(planned.address).settings(settings).protocol(
+            match (planned.h1, planned.h2) {
+                (true, false) => Protocol::Http1,
+                (false, true) => Protocol::Http2,
+                _ => Protocol::Auto,
+            },
+        );
+        if planned.is_tls {
+            listener = listener.tls(tls.config(planned)?);
+        }
+        builder = builder.listen(listener, router.clone());
+    }
+    builder.bind().map_err(|error| bind_failure(plan, error))
+}
+
+/// What the TLS listeners share.
+struct Tls {
+    certificates: Arc<CertStore>,
+    tickets: Tickets,
+    only_tls13: bool,
+}
+
+impl Tls {
+    fn new(plan: &Plan) -> Result<Self, Failure> {
+        let mut map = CertMap::new();
+        let mut has_default = false;
+        for site in &plan.sites {
+            let Some(certificate) = &site.certificate else { continue };
+            for host in &site.hosts {
+                // Addresses are not asked for by name; their clients get the default.
+                let _ = map.add_as(host, certificate.clone());
+            }
+            // The site of all other hosts, and failing that the first.
+            if site.hosts.is_empty() || !has_default {
+                map.set_default(certificate.clone());
+                has_default = true;
+            }
+        }
+        let tickets = Tickets::new().map_err(|error| failure(&error, "look at the system"))?;
+        let only_tls13 = plan.min_tls == TlsVersion::Tls13;
+        Ok(Self { certificates: Arc::new(CertStore::new(map)), tickets, only_tls13 })
+    }
+
+    fn config(&self, listener: &plan::Listener) -> Result<TlsConfig, Failure> {
+        let mut alpn: Vec<&[u8]> = Vec::new();
+        if listener.h2 {
+            alpn.push(b"h2");
+        }
+        if listener.h1 {
+            alpn.push(b"http/1.1");
+        }
+        let mut builder =
+            TlsConfig::builder(self.certificates.clone()).alpn(alpn).tickets(self.tickets.clone());
+        if self.only_tls13 {
+            builder = builder.only_tls13();
+        }
+        builder.build().map_err(|error| failure(&error, "look at the system"))
+    }
+}
+
+fn first_tls_address(plan: &Plan, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let mut pairs = plan.listeners.iter().zip(addresses);
+    pairs.find(|(listener, _)| listener.is_tls).map(|(_, address)| *address)
+}
+
+/// Panics go to the log, with their place, in the place of standard error.
+fn report_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            let payload = info.payload();
+            let message = payload
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("no message");
+            let at = info.location().map(ToString::to_string).unwrap_or_default();
+            let thread = std::thread::current();
+            let thread = thread.name().unwrap_or("unnamed");
+            tracing::error!(target: "hearth::panic", at, thread, "panicked: {message}");
+        }));
+    });
+}
+
+fn bind_failure(plan: &Plan, error: BindError) -> Failure {
+    let address = error.address();
+    let span = plan
+        .listeners
+        .iter()
+        .find(|listener| listener.address == address)
+        .map_or(Span::UNKNOWN, |listener| listener.span);
+    let error = match error {
+        BindError::AddressInUse { .. } => std::io::ErrorKind::AddrInUse.into(),
+        BindError::AddressNotAvailable { .. } => std::io::ErrorKind::AddrNotAvailable.into(),
+        BindError::PermissionDenied { .. } => std::io::ErrorKind::PermissionDenied.into(),
+        BindError::Other { source, .. } => source,
+        other => std::io::Error::other(other),
+    };
+    let (diagnostic, exit) = addresses::explain(address, span, &error);
+    Failure { diagnostic, exit }
+}
+
+fn log_failure(error: &OpenError) -> Failure {
+    let message = format!("{error}: {}", error.source);
+    let diagnostic = Diagnostic::error(codes::LOG, message)
+        .with_help("let the user that runs the server write there, or name another file");
+    Failure { diagnostic, exit: Exit::Config }
+}
+
+fn failure(error: &dyn std::error::Error, help: &str) -> Failure {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        message = format!("{message}: {inner}");
+        cause = inner.source();
+    }
+    let diagnostic = Diagnostic::error(codes::RUNTIME, message).with_help(help);
+    Failure { diagnostic, exit: Exit::Failed }
+}
+
+fn bug(error: &dyn std::error::Error) -> Failure {
+    failure(error, "this is a fault of the server; please report it")
+}

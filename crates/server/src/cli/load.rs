@@ -1,0 +1,136 @@
+//! From arguments, variables and a file to a plan. The one way that `serve` and `check` both take.
+
+use std::{
+    env,
+    io::{IsTerminal, stdout},
+    path::{Path, PathBuf},
+};
+
+use hearth_config::{Loader, Report, Spanned};
+
+use super::SourceArgs;
+use crate::{
+    config::{Config, Listener, Site, SiteTls},
+    plan::Plan,
+};
+
+/// The file that is used where none is named.
+const FILE: &str = "hearth.toml";
+
+/// What is served, and who said so.
+pub(crate) struct Loaded {
+    pub(crate) plan: Plan,
+    pub(crate) source: Source,
+    /// Warnings.
+    pub(crate) report: Report,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    File(PathBuf),
+    Folder(PathBuf),
+}
+
+impl Source {
+    fn of(args: &SourceArgs) -> Self {
+        let wants_folder = args.spa || args.listing || args.tls_cert.is_some();
+        let variable = env::var_os("HEARTH_CONFIG").filter(|value| !value.is_empty());
+        match (&args.config, &args.dir, variable) {
+            (Some(file), _, _) => Self::File(file.clone()),
+            (None, Some(folder), _) => Self::Folder(folder.clone()),
+            (None, None, _) if wants_folder => Self::Folder(".".into()),
+            (None, None, Some(file)) => Self::File(file.into()),
+            (None, None, None) if Path::new(FILE).is_file() => Self::File(FILE.into()),
+            (None, None, None) => Self::Folder(".".into()),
+        }
+    }
+}
+
+/// Loads and checks everything.
+pub(crate) fn load(args: &SourceArgs) -> Result<Loaded, Report> {
+    let source = Source::of(args);
+    let mut loader = Loader::new()
+        .environment("HEARTH_", env::vars_os())
+        .environment_alias("PORT", "port")
+        .environment_alias("HEARTH_LOG", "log.level")
+        .environment_reserved("HEARTH_LOG")
+        .environment_reserved("HEARTH_CONFIG");
+    if let Source::File(path) = &source {
+        loader = loader.file(path);
+    }
+    for assignment in &args.set {
+        loader = loader.assign("--set", assignment);
+    }
+    if let Some(log) = &args.log {
+        loader = loader.set("--log", "log.level", log);
+    }
+    if let Some(workers) = args.workers {
+        loader = loader.set("--workers", "workers", workers.to_string());
+    }
+    let mut document = loader.read()?;
+    let (config, decoding) = document.decode_partial::<Config>();
+    // What the arguments stand for is no text with lines, so it is put in here.
+    let Some(mut config) = config.filter(|_| !decoding.has_errors()) else { return Err(decoding) };
+    apply(args, &source, &mut config);
+    let (plan, report) = Plan::new(&config, &document);
+    match plan {
+        Some(plan) => Ok(Loaded { plan, source, report }),
+        None => Err(report),
+    }
+}
+
+fn apply(args: &SourceArgs, source: &Source, config: &mut Config) {
+    if let Source::Folder(folder) = source {
+        apply_folder(args, folder, config);
+    }
+    if !args.listen.is_empty() {
+        let is_tls = config.sites.iter().any(|site| site.tls.is_some());
+        let listener = |address: &String| {
+            Spanned::unknown(Listener {
+                address: Spanned::unknown(address.clone()),
+                tls: is_tls,
+                protocols: None,
+            })
+        };
+        let listeners = args.listen.iter().map(listener).collect();
+        config.listeners = Some(Spanned::unknown(listeners));
+        // Who says where to listen means it, whatever the platform would like.
+        config.port = None;
+    }
+    match &args.access_log {
+        Some(path) if path == Path::new("off") => config.access_log.path = None,
+        Some(path) => config.access_log.path = Some(Spanned::unknown(path.clone())),
+        None => {}
+    }
+}
+
+/// A site of its own for the folder, unless variables or `--set` have made sites.
+fn apply_folder(args: &SourceArgs, folder: &Path, config: &mut Config) {
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(certificate, key)| {
+        Spanned::unknown(SiteTls {
+            certificate: Spanned::unknown(certificate),
+            key: Spanned::unknown(key),
+        })
+    });
+    if tls.is_some() && config.listeners.is_none() {
+        let listener = Listener {
+            address: Spanned::unknown(crate::plan::DEFAULT_ADDRESS.to_string()),
+            tls: true,
+            protocols: None,
+        };
+        config.listeners = Some(Spanned::unknown(vec![Spanned::unknown(listener)]));
+    }
+    let site = Site {
+        root: Some(Spanned::unknown(folder.to_owned())),
+        spa: args.spa,
+        listing: args.listing,
+        tls,
+        ..Site::default()
+    };
+    config.sites.push(Spanned::unknown(site));
+    // Who serves a folder from a terminal wants to see what is asked for.
+    if config.access_log.path.is_none() && stdout().is_terminal() {
+        config.access_log.path = Some(Spanned::unknown("stdout".into()));
+    }
+}

@@ -1,0 +1,202 @@
+//! `hearth serve`
+
+use std::{
+    io::{IsTerminal, stdout},
+    process::{Command, Stdio},
+};
+
+use hearth_config::{Diagnostic, Report};
+use hearth_net::DrainReport;
+
+use super::{
+    ColorChoice, ServeArgs, complain,
+    load::{Loaded, Source, load},
+    say,
+};
+use crate::{
+    assemble::{self, Failure, Running},
+    banner::{Banner, Bound},
+    codes::{self, Exit},
+    plan::Plan,
+    signals::{Order, Signals},
+};
+
+pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
+    let loaded = match load(&args.source) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            complain(&report, color);
+            return Exit::Config;
+        }
+    };
+    let Loaded { mut plan, source, mut report } = loaded;
+    if args.port_fallback {
+        assemble::fall_back(&mut plan.listeners);
+    }
+    // Tried before anything is started, so that every address that cannot be had is told at once, and
+    // in the words of `check`.
+    let exit = assemble::check_addresses(&plan, &mut report);
+    if exit != Exit::Ok {
+        complain(&report, color);
+        return exit;
+    }
+    if !report.is_empty() {
+        complain(&report, color);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(report, runtime_failure(&error), color),
+    };
+    let result = runtime.block_on(async {
+        // Before the banner: who reads it may send a signal at once.
+        let signals = Signals::new().map_err(|error| runtime_failure(&error))?;
+        let (serving, listeners, hosts) = describe(&plan, &source);
+        let running = assemble::start(&plan)?;
+        announce(args, color, serving, listeners, &hosts, &running);
+        Ok(serve(&running, signals).await)
+    });
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => fail(report, failure, color),
+    }
+}
+
+/// Serves until it is told to stop.
+async fn serve(running: &Running, mut signals: Signals) -> Exit {
+    loop {
+        match signals.next().await {
+            Order::Stop => break,
+            order => obey(running, order),
+        }
+    }
+    tracing::info!(target: "hearth", "stopping: requests in progress are answered");
+    let drain = running.drain();
+    tokio::pin!(drain);
+    let report = loop {
+        tokio::select! {
+            report = &mut drain => break report,
+            order = signals.next() => match order {
+                Order::Stop => {
+                    tracing::warn!(target: "hearth", "stopped at once by a second signal");
+                    running.abort();
+                    return Exit::CutOff;
+                }
+                order => obey(running, order),
+            },
+        }
+    };
+    conclude(running, &report)
+}
+
+fn obey(running: &Running, order: Order) {
+    match order {
+        Order::Reopen => {
+            running.reopen_logs();
+            tracing::info!(target: "hearth", "log files were opened anew");
+        }
+        Order::Reload => {
+            tracing::warn!(
+                target: "hearth",
+                "SIGHUP is ignored: the configuration cannot be loaded anew yet; restart the server"
+            );
+        }
+        Order::Stop => {}
+    }
+}
+
+fn conclude(running: &Running, report: &DrainReport) -> Exit {
+    let DrainReport { open, active, aborted, stuck_workers, duration, .. } = *report;
+    let requests = running.traffic().requests;
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if aborted == 0 && stuck_workers == 0 {
+        tracing::info!(target: "hearth", requests, open, active, millis, "stopped");
+        return Exit::Ok;
+    }
+    tracing::warn!(
+        target: "hearth",
+        requests, open, active, aborted, stuck_workers, millis,
+        "stopped; some connections had to be cut off"
+    );
+    Exit::CutOff
+}
+
+/// What the banner says of a plan.
+fn describe(plan: &Plan, source: &Source) -> (String, Vec<Bound>, Vec<String>) {
+    let serving = match source {
+        Source::Folder(folder) => folder.display().to_string(),
+        Source::File(file) => {
+            let count = plan.sites.len();
+            format!("{count} site{} of {}", if count == 1 { "" } else { "s" }, file.display())
+        }
+    };
+    let bound = |listener: &crate::plan::Listener| {
+        let words =
+            [(listener.h1, "h1"), (listener.h2, "h2"), (listener.h2c_upgrade, "h2c-upgrade")];
+        Bound {
+            address: listener.address,
+            tls: listener.is_tls,
+            protocols: words.iter().filter(|(is_on, _)| *is_on).map(|(_, word)| *word).collect(),
+        }
+    };
+    let listeners = plan.listeners.iter().map(bound).collect();
+    let hosts = plan.sites.iter().flat_map(|site| site.hosts.iter().cloned()).collect();
+    (serving, listeners, hosts)
+}
+
+fn announce(
+    args: &ServeArgs,
+    color: ColorChoice,
+    serving: String,
+    mut listeners: Vec<Bound>,
+    hosts: &[String],
+    running: &Running,
+) {
+    for (bound, address) in listeners.iter_mut().zip(running.addresses()) {
+        bound.address = *address;
+    }
+    let banner = Banner::new(serving, listeners, hosts);
+    if args.json {
+        say(&banner.to_json());
+    } else if stdout().is_terminal() {
+        say(&banner.to_human(color.is_wanted(&stdout())));
+    }
+    // On a terminal the banner has said it.
+    if args.json || !stdout().is_terminal() {
+        for bound in &banner.listeners {
+            let (address, tls) = (bound.address, bound.tls);
+            tracing::info!(target: "hearth", %address, tls, serving = banner.serving, "listening");
+        }
+    }
+    if let (true, Some(url)) = (args.open, banner.urls.first()) {
+        open(&url.url);
+    }
+}
+
+/// Opens the browser. That there is none is no reason not to serve.
+fn open(url: &str) {
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let mut command = Command::new(program);
+    command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match command.spawn() {
+        Ok(mut child) => {
+            // It must be waited for, or it stays as a zombie.
+            std::thread::spawn(move || drop(child.wait()));
+        }
+        Err(error) => {
+            tracing::warn!(target: "hearth", "cannot open the browser with {program}: {error}");
+        }
+    }
+}
+
+fn runtime_failure(error: &std::io::Error) -> Failure {
+    let message = format!("cannot wait for events: {error}");
+    let diagnostic = Diagnostic::error(codes::RUNTIME, message)
+        .with_help("raise the limit of open files: ulimit -n");
+    Failure { diagnostic, exit: Exit::Failed }
+}
+
+fn fail(mut report: Report, failure: Failure, color: ColorChoice) -> Exit {
+    report.push(failure.diagnostic);
+    complain(&report, color);
+    failure.exit
+}

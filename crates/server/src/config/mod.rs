@@ -1,0 +1,16 @@
+//! The configuration file: its keys, and nothing about what they do.
+
+mod connections;
+pub mod describe;
+mod limits;
+mod range;
+mod sections;
+
+pub use self::{
+    connections::Connections,
+    limits::{H2Limits, Limits},
+    sections::{
+        AccessFormat, AccessLog, CacheRule, Compression, Config, Encoding, Listener, Log,
+        LogFormat, Mount, Protocol, Redirect, Site, SiteTls, Symlinks, Tls, TlsVersion,
+    },
+};

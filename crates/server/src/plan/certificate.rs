@@ -1,0 +1,162 @@
+//! Certificates of sites: what `net` says of one that cannot be used, put where it was written.
+
+use std::{path::Path, time::SystemTime};
+
+use hearth_config::{Code, Diagnostic, Span};
+use hearth_net::{CertError, Certificate};
+
+use super::Checks;
+use crate::{codes, config::SiteTls};
+
+/// Loads the certificate of a site, and reports what is wrong with it.
+pub(crate) fn load(
+    checks: &mut Checks<'_>,
+    tls: &SiteTls,
+    hosts: &[String],
+) -> Option<Certificate> {
+    let chain_path = checks.resolve(&tls.certificate);
+    let key_path = checks.resolve(&tls.key);
+    match Certificate::from_pem_files(&chain_path, &key_path) {
+        Ok(certificate) => {
+            warn(checks, tls, &certificate, hosts);
+            Some(certificate)
+        }
+        Err(error) => {
+            checks.push(explain(&error, tls, &chain_path, &key_path));
+            None
+        }
+    }
+}
+
+fn explain(error: &CertError, tls: &SiteTls, chain: &Path, key: &Path) -> Diagnostic {
+    let relative = "correct the path; it is relative to the configuration file";
+    let readable = "let the user that runs the server read it";
+    // Both may be in one file; then the certificate's key is as good a place as the other.
+    let place = |path: &Path| -> (Code, Span) {
+        if path == key && path != chain {
+            (codes::KEY, tls.key.span())
+        } else {
+            (codes::CERTIFICATE, tls.certificate.span())
+        }
+    };
+    let diagnostic = |(code, span), message: String, help: &str| {
+        Diagnostic::error(code, message).at(span, "this file").with_help(help)
+    };
+    let key_at = tls.key.span();
+    match error {
+        CertError::Unreadable { path, source } => {
+            let help = match source.kind() {
+                std::io::ErrorKind::PermissionDenied => readable,
+                _ => relative,
+            };
+            diagnostic(place(path), format!("cannot read {}: {source}", path.display()), help)
+        }
+        CertError::NoCertificate { path } => {
+            let (message, help) = contents(path, "certificate");
+            diagnostic((codes::CERTIFICATE, tls.certificate.span()), message, help)
+        }
+        CertError::NoKey { path } => {
+            let (message, help) = contents(path, "private key");
+            diagnostic((codes::KEY, key_at), message, help)
+        }
+        CertError::EncryptedKey { path } => {
+            let shown = path.display();
+            let message = format!("the private key {shown} is protected by a password");
+            let help = format!("take the password off: openssl pkey -in {shown} -out plain.pem");
+            diagnostic((codes::KEY_PROTECTED, key_at), message, &help)
+        }
+        CertError::UnsupportedKey { path, .. } => {
+            let message = format!("the private key {} is of an unknown kind", path.display());
+            let help = "use an ECDSA, Ed25519 or RSA key of 2048 to 8192 bits";
+            diagnostic((codes::KEY, key_at), message, help)
+        }
+        CertError::Malformed { path, reason } => {
+            let message = format!("{} is damaged: {reason}", path.display());
+            diagnostic(place(path), message, "copy it anew, all lines of it")
+        }
+        CertError::KeyMismatch { .. } => {
+            let message = "the private key does not belong to the certificate".to_owned();
+            let help = "name the key that the certificate was requested with; the server's own \
+                        certificate comes first in its file";
+            Diagnostic::error(codes::KEY_MISMATCH, message)
+                .at(key_at, "the key of another certificate")
+                .with_label(tls.certificate.span(), "the certificate")
+                .with_help(help)
+        }
+        other => {
+            let at = (codes::CERTIFICATE, tls.certificate.span());
+            diagnostic(at, other.to_string(), "use another certificate")
+        }
+    }
+}
+
+/// What a file holds in the place of what it should.
+fn contents(path: &Path, wanted: &str) -> (String, &'static str) {
+    let shown = path.display();
+    let text = std::fs::read(path).unwrap_or_default();
+    let has = |marker: &[u8]| text.windows(marker.len()).any(|window| window == marker);
+    if text.trim_ascii().is_empty() {
+        (format!("{shown} is empty: it should hold a {wanted} in PEM form"), "write it anew")
+    } else if has(b"PRIVATE KEY-----") && wanted == "certificate" {
+        let help = "are `certificate` and `key` mixed up?";
+        (format!("{shown} holds a private key, not a certificate"), help)
+    } else if has(b"-----BEGIN CERTIFICATE-----") && wanted != "certificate" {
+        let help = "are `certificate` and `key` mixed up?";
+        (format!("{shown} holds a certificate, not a private key"), help)
+    } else {
+        let help = "PEM files begin with -----BEGIN; convert DER with openssl x509 or openssl pkey";
+        (format!("{shown} holds no {wanted} in PEM form"), help)
+    }
+}
+
+/// What clients will not like, but what does not keep the server from starting.
+fn warn(checks: &mut Checks<'_>, tls: &SiteTls, certificate: &Certificate, hosts: &[String]) {
+    let mut warn = |message: String, help: &str| {
+        let diagnostic = Diagnostic::warning(codes::CERTIFICATE_DOUBTFUL, message);
+        checks.push(diagnostic.at(tls.certificate.span(), "this certificate").with_help(help));
+    };
+    match certificate.check(SystemTime::now()) {
+        Err(CertError::Expired { .. }) => {
+            warn("the certificate has expired".to_owned(), "renew it");
+        }
+        Err(CertError::NotYetValid { .. }) => {
+            warn("the certificate is not valid yet".to_owned(), "check the clock of this machine");
+        }
+        _ => {}
+    }
+    for host in hosts.iter().filter(|host| host.parse::<std::net::IpAddr>().is_err()) {
+        if !certificate.names().iter().any(|name| covers(name, host)) {
+            let message = format!("the certificate does not name `{host}`");
+            warn(message, "request one that names every host of the site");
+        }
+    }
+}
+
+/// Whether a name of a certificate stands for a host of a site (RFC 9525 §6.3).
+fn covers(name: &str, host: &str) -> bool {
+    if name.eq_ignore_ascii_case(host) {
+        return true;
+    }
+    let domain = |text: &str| text.split_once('.').map(|(_, domain)| domain.to_ascii_lowercase());
+    name.starts_with("*.") && !host.starts_with("*.") && domain(name) == domain(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn names_cover_hosts() {
+        for (name, host, want) in [
+            ("example.com", "example.com", true),
+            ("EXAMPLE.com", "example.com", true),
+            ("*.example.com", "www.example.com", true),
+            ("*.example.com", "*.example.com", true),
+            ("*.example.com", "a.b.example.com", false),
+            ("*.example.com", "example.com", false),
+            ("www.example.com", "*.example.com", false),
+        ] {
+            assert_eq!(covers(name, host), want, "{name} {host}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! From a configuration to what can be served: every name resolved, every file looked at, every
+//! contradiction found, and nothing changed in the world.
+//!
+//! `check` and `serve` both come this way, so they cannot disagree.
+
+mod address;
+mod certificate;
+mod host;
+mod listener;
+mod log;
+mod redirect;
+mod site;
+
+use std::{path::PathBuf, time::Duration};
+
+use hearth_config::{Code, Diagnostic, Document, Report, Span, Spanned};
+use hearth_http_core::Limits;
+use hearth_net::NetLimits;
+use hearth_telemetry::{AccessFormat, Output, ProgramLog};
+
+pub(crate) use self::listener::DEFAULT_ADDRESS;
+pub use self::{
+    listener::Listener,
+    redirect::Redirect,
+    site::{Answer, ErrorPages, Site},
+};
+use crate::{
+    assemble::HttpsPort,
+    codes,
+    config::{Config, TlsVersion},
+};
+
+/// What is going to be served.
+#[derive(Debug)]
+pub struct Plan {
+    /// Threads that serve; 0 is one for each core.
+    pub workers: usize,
+    /// How long requests may go on after the order to stop.
+    pub grace: Duration,
+    /// Where.
+    pub listeners: Vec<Listener>,
+    /// What.
+    pub sites: Vec<Site>,
+    /// Bounds on each connection.
+    pub limits: Limits,
+    /// Bounds on connections together.
+    pub connections: NetLimits,
+    /// The port of the first TLS listener, once it is bound.
+    pub https_port: HttpsPort,
+    /// The oldest TLS that is spoken.
+    pub min_tls: TlsVersion,
+    /// A line for each request.
+    pub access_log: Option<(AccessFormat, Output)>,
+    /// What the server says about itself.
+    pub log: ProgramLog,
+}
+
+impl Plan {
+    /// Makes the plan, and reports everything that is wrong with it. The report may hold warnings beside a
+    /// plan; where it holds errors there is none.
+    pub fn new(config: &Config, document: &Document) -> (Option<Self>, Report) {
+        let mut checks = Checks { document, report: document.report() };
+        let workers = workers(&mut checks, &config.workers);
+        let limits = config.limits.check(&mut checks.report);
+        let log = log::program(&mut checks, &config.log);
+        let access_log = log::access(&mut checks, &config.access_log);
+        let connections = config.connections.check(&mut checks.report);
+        let https_port = HttpsPort::default();
+        let sites = site::plan(&mut checks, config, &https_port);
+        let listeners = listener::plan(&mut checks, config);
+        let plan = Self {
+            workers,
+            grace: config.shutdown_timeout.get(),
+            listeners,
+            sites,
+            limits,
+            connections,
+            https_port,
+            min_tls: config.tls.min_version,
+            access_log,
+            log,
+        };
+        let Checks { report, .. } = checks;
+        ((!report.has_errors()).then_some(plan), report)
+    }
+}
+
+fn workers(checks: &mut Checks<'_>, workers: &Spanned<u16>) -> usize {
+    const WORKERS_MAX: u16 = 1024;
+    if **workers > WORKERS_MAX {
+        let message = format!("`workers` is too large: {workers}");
+        let label = format!("from 0 to {WORKERS_MAX}");
+        let help = "leave it out for one worker on each core";
+        checks.error(codes::RANGE, message, workers.span(), &label, help);
+    }
+    usize::from(**workers)
+}
+
+/// Gathers what is wrong.
+pub(crate) struct Checks<'a> {
+    document: &'a Document,
+    report: Report,
+}
+
+impl Checks<'_> {
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        self.report.push(diagnostic);
+    }
+
+    pub(crate) fn error(
+        &mut self,
+        code: Code,
+        message: impl Into<String>,
+        span: Span,
+        label: &str,
+        help: impl Into<String>,
+    ) {
+        self.push(Diagnostic::error(code, message).at(span, label).with_help(help));
+    }
+
+    pub(crate) fn resolve(&self, path: &Spanned<PathBuf>) -> PathBuf {
+        self.document.resolve(path)
+    }
+}

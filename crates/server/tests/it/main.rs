@@ -1,0 +1,11 @@
+//! The binary, as its users meet it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod client;
+mod command_line;
+mod logs;
+mod process;
+mod serve;
+mod signals;
+mod tls;
+mod wrong_configs;

@@ -1,0 +1,97 @@
+//! Sites.
+
+use std::fs;
+
+use crate::{
+    client::{connect, get, get_with},
+    process::{Server, site},
+};
+
+#[test]
+fn a_folder() {
+    let dir = site();
+    let root = dir.path().join("site");
+    let server = Server::start(dir.path(), &["--listen", "127.0.0.1:0", root.to_str().unwrap()]);
+    let address = server.address(0);
+    let home = get(address, "anything.test", "/");
+    assert_eq!((home.status, home.text().as_str()), (200, "<h1>home</h1>\n"));
+    assert_eq!(home.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(home.header("etag").is_some());
+    let folder = get(address, "a", "/docs");
+    assert_eq!((folder.status, folder.header("location")), (301, Some("/docs/")));
+    assert_eq!(get(address, "a", "/docs/").text(), "<h1>docs</h1>\n");
+    assert_eq!(get(address, "a", "/nothing").status, 404);
+    assert_eq!(get(address, "a", "/.secret").status, 404);
+    assert_eq!(get(address, "a", "/empty/").status, 404);
+    assert_ne!(get(address, "a", "/../site/index.html/../../stderr.log").status, 200);
+}
+
+#[test]
+fn options_of_a_folder() {
+    let dir = site();
+    let root = dir.path().join("site");
+    let arguments = ["--spa", "--listing", "--listen", "127.0.0.1:0", root.to_str().unwrap()];
+    let server = Server::start(dir.path(), &arguments);
+    let address = server.address(0);
+    assert_eq!(get(address, "a", "/some/route").text(), "<h1>home</h1>\n");
+    assert_eq!(get(address, "a", "/missing.js").status, 404);
+    assert_eq!(get(address, "a", "/empty/").status, 200);
+}
+
+#[test]
+fn sites_by_host() {
+    let dir = site();
+    let config = dir.path().join("hearth.toml");
+    let text = r#"
+        listeners = [{ address = "127.0.0.1:0" }]
+
+        [[sites]]
+        hosts = ["example.test"]
+        root = "site"
+        headers = { X-Frame-Options = "DENY" }
+        error_pages = { 404 = "404.html" }
+        cache = [{ files = "*.css", value = "public, max-age=60" }]
+        redirects = [
+            { from = "/old/{*rest}", to = "/new/{rest}" },
+            { from = "/away", to = "https://example.com/", status = 302 },
+        ]
+        mounts = [{ path = "/manual", root = "site/docs" }]
+
+        [[sites]]
+        hosts = ["*.example.test"]
+        root = "site/docs"
+
+        [[sites]]
+        redirects = [{ from = "/{*all}", to = "http://example.test/{all}" }]
+    "#;
+    fs::write(&config, text).unwrap();
+    let server = Server::start(dir.path(), &["-c", config.to_str().unwrap()]);
+    let address = server.address(0);
+    let home = get(address, "example.test", "/");
+    assert_eq!(home.text(), "<h1>home</h1>\n");
+    assert_eq!(get(address, "EXAMPLE.test:8080", "/").text(), "<h1>home</h1>\n");
+    assert_eq!(get(address, "www.example.test", "/").text(), "<h1>docs</h1>\n");
+    let other = get(address, "other.test", "/a?b=c");
+    assert_eq!(other.header("location"), Some("http://example.test/a?b=c"));
+    let css = get(address, "example.test", "/style.css");
+    assert_eq!(css.header("cache-control"), Some("public, max-age=60"));
+    let old = get(address, "example.test", "/old/a/b");
+    assert_eq!((old.status, old.header("location")), (308, Some("/new/a/b")));
+    let away = get(address, "example.test", "/away");
+    assert_eq!((away.status, away.header("location")), (302, Some("https://example.com/")));
+    assert_eq!(get(address, "example.test", "/manual/").text(), "<h1>docs</h1>\n");
+}
+
+#[test]
+fn limits_of_the_file_hold() {
+    let dir = site();
+    let config = dir.path().join("hearth.toml");
+    let text = "listeners = [{ address = '127.0.0.1:0' }]\nlimits.max_headers = 3\n\
+                [[sites]]\nroot = 'site'\n";
+    fs::write(&config, text).unwrap();
+    let server = Server::start(dir.path(), &["-c", config.to_str().unwrap()]);
+    let fine = get_with(connect(server.address(0)), "a", "/", "a: b\r\n");
+    assert_eq!(fine.status, 200);
+    let many = get_with(connect(server.address(0)), "a", "/", "a: b\r\nc: d\r\n");
+    assert_eq!(many.status, 431);
+}
