@@ -152,4 +152,38 @@ impl<'a> Exchange<'a> {
 pub trait Observer: Send + Sync + 'static {
     /// One exchange ended.
     fn on_exchange(&self, exchange: &Exchange<'_>);
+
+    /// A peer was sent away because of what it did, for a counter. Nothing by default.
+    fn on_abuse(&self, _connection: &Arc<ConnectionInfo>, _abuse: Abuse) {}
+}
+
+/// What a peer was sent away for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Abuse {
+    /// Frames that bring no stream forward: PING, SETTINGS, empty DATA, CONTINUATION and their like.
+    #[error("too many bytes without any stream going forward")]
+    Overhead,
+    /// Streams that the peer opened and reset.
+    #[error("too many streams were reset")]
+    Resets,
+    /// A frame, or a header section, that begins and does not end.
+    #[error("a frame took too long to arrive")]
+    SlowFrame,
+    /// Malformed requests, and streams that we had to reset.
+    #[error("too many streams were malformed")]
+    StreamErrors,
+}
+
+impl Abuse {
+    /// A word for it, for logs and metrics.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Overhead => "overhead",
+            Self::Resets => "resets",
+            Self::SlowFrame => "slow-frame",
+            Self::StreamErrors => "stream-errors",
+        }
+    }
 }

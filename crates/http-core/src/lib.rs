@@ -9,6 +9,7 @@ mod coding;
 mod connection;
 mod future;
 mod h1;
+mod h2;
 mod handler;
 mod head;
 mod headers;
@@ -27,7 +28,7 @@ mod watch;
 pub use crate::{
     body::{Body, BodyError, BodyStream, FileBody},
     coding::{AcceptEncoding, Coding},
-    connection::{ConnectionInfo, Exchange, Observer, Outcome, TlsInfo},
+    connection::{Abuse, ConnectionInfo, Exchange, Observer, Outcome, TlsInfo},
     future::ResponseFuture,
     handler::{BoxHandler, BoxMiddleware, Chain, Handler, Middleware, Next, handler_fn},
     head::{Head, HeadBuilder, InvalidHead},

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::{BodyError, ConnectionInfo, Handler, Protocol, Settings, Transport, Watch, h1};
+use crate::{BodyError, ConnectionInfo, Handler, Protocol, Settings, Transport, Watch, h1, h2};
 
 /// Why a connection ended otherwise than in good order.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +55,16 @@ impl<T: Transport, H: Handler, W: Watch> Connection<T, H, W> {
         watch: W,
         protocol: Protocol,
     ) -> Self {
-        let run = h1::run(transport, handler, settings, info, watch, protocol);
-        Self { run: Box::pin(run), of: PhantomData }
+        let run: Pin<Box<dyn Future<Output = _> + Send>> = match protocol {
+            Protocol::Http2 => {
+                let early = bytes::Bytes::new();
+                Box::pin(h2::Driver::new(transport, early, handler, settings, info, watch))
+            }
+            Protocol::Auto | Protocol::Http1 => {
+                Box::pin(h1::run(transport, handler, settings, info, watch, protocol))
+            }
+        };
+        Self { run, of: PhantomData }
     }
 }
 

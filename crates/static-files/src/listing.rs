@@ -90,7 +90,7 @@ fn render(shown: &str, entries: &[Entry], is_complete: bool) -> String {
          <thead><tr><th scope=\"col\">Name</th><th scope=\"col\">Size</th>\
          <th scope=\"col\">Last modified</th></tr></thead>\n<tbody>\n"
     );
-    if shown.trim_matches('/') != "" {
+    if !shown.trim_matches('/').is_empty() {
         page.push_str("<tr><td><a href=\"../\">Parent directory</a></td><td></td><td></td></tr>\n");
     }
     for entry in entries {

@@ -32,7 +32,7 @@ use self::{
 };
 use crate::{
     ConnectionError, ConnectionInfo, Handler, Protocol, Settings, Transport, Upgraded, Watch,
-    response::OnUpgrade, slot::Slot,
+    h2::Driver, response::OnUpgrade, slot::Slot,
 };
 
 /// How a time of activity ended.
@@ -59,9 +59,6 @@ pub(crate) fn run<T: Transport, H: Handler, W: Watch>(
     core.sniffs_http2 = protocol == Protocol::Auto;
     // A block, not a function: arguments of an `async fn` are stored twice.
     async move {
-        if protocol == Protocol::Http2 {
-            return Err(ConnectionError::Protocol("HTTP/2 is not served"));
-        }
         loop {
             core.start_idle();
             let input = match poll_fn(|cx| core.poll_idle(cx)).await {
@@ -79,7 +76,11 @@ pub(crate) fn run<T: Transport, H: Handler, W: Watch>(
             match Slot::new(serve(&mut core, &*handler, input)).await? {
                 End::Idle => {}
                 End::Closed => return Ok(()),
-                End::Http2(_) => return Err(ConnectionError::Protocol("HTTP/2 is not served")),
+                End::Http2(early) => {
+                    let Core { transport, settings, info, watch, .. } = core;
+                    let driver = Driver::new(transport, early, handler, settings, info, watch);
+                    return driver.await;
+                }
                 End::Upgrade(run, early) => {
                     core.watch.set_deadline(None);
                     run(Upgraded::new(early, Box::new(core.transport))).await;

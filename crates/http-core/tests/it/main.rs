@@ -3,11 +3,8 @@
 mod support;
 
 mod basics;
-<<<<<<< HEAD
 mod chunked;
 mod h2_messages;
 mod h2_support;
 mod heads;
 mod smuggling;
-=======
->>>>>>> 171235b (Add the server: hearth serve and hearth check)

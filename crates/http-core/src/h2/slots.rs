@@ -1,0 +1,260 @@
+//! The streams of a connection that are being answered, in places that are used again.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use http::{Method, StatusCode};
+
+use super::{
+    codec::{Content, Outgoing, Reason, Responder},
+    priority::Priority,
+    ready::Ready,
+    send::Sender,
+    timers::RATE_WINDOW,
+    upload::Progress,
+};
+use crate::{Head, Limits, Outcome};
+
+/// One stream, or a place for one.
+pub(super) struct Slot<F> {
+    pub(super) waker: Waker,
+    /// The handler's future lies where it was first put: the box outlives the stream.
+    pub(super) future: Pin<Box<Option<F>>>,
+    pub(super) stage: Stage,
+    pub(super) exchange: Exchange,
+}
+
+/// How far the answer is.
+pub(super) enum Stage {
+    Free,
+    /// The handler works.
+    Handling(Responder),
+    /// Content is being sent.
+    Sending(Box<Sender>),
+    /// Everything is with the codec; the last frame has not passed the meter.
+    Flushing(Outgoing),
+    /// Nothing is left to do.
+    Flushed,
+    /// What was a stream of frames is a stream of bytes.
+    Tunnel(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+/// What is known of a request and its answer.
+pub(super) struct Exchange {
+    pub(super) stream: u32,
+    pub(super) method: Method,
+    /// Kept only where somebody will ask.
+    pub(super) head: Option<Head>,
+    pub(super) priority: Priority,
+    pub(super) upload: Option<Arc<Progress>>,
+    /// The receiving half of a stream that may become a tunnel.
+    pub(super) content: Option<Content>,
+    pub(super) expects_continue: bool,
+    pub(super) status: StatusCode,
+    pub(super) body_bytes: u64,
+    /// What it will have been, if it goes well from here.
+    pub(super) outcome: Outcome,
+    pub(super) began: Instant,
+    /// When it last went forward.
+    pub(super) moved: Instant,
+    /// The body's source has nothing: the peer is not to blame for the silence.
+    pub(super) awaits_source: bool,
+    /// Content that had come by `moved`.
+    seen_bytes: u64,
+    /// Since when, and from how much on, the pace of the upload is measured.
+    rate_mark: (Instant, u64),
+}
+
+/// What is wrong with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// The handler has not answered.
+    Handler,
+    /// The content of the request comes too slowly.
+    Upload,
+    /// The peer does not take the response.
+    Write,
+}
+
+impl Exchange {
+    pub(super) fn new(stream: u32, method: Method, now: Instant) -> Self {
+        Self {
+            stream,
+            method,
+            head: None,
+            priority: Priority::default(),
+            upload: None,
+            content: None,
+            expects_continue: false,
+            status: no_answer(),
+            body_bytes: 0,
+            outcome: Outcome::Complete,
+            began: now,
+            moved: now,
+            awaits_source: false,
+            seen_bytes: 0,
+            rate_mark: (now, 0),
+        }
+    }
+
+    /// Whether content came since the last call.
+    pub(super) fn upload_moved(&mut self, now: Instant) -> bool {
+        let Some(upload) = &self.upload else { return false };
+        let bytes = upload.bytes();
+        let moved = bytes != self.seen_bytes;
+        if moved {
+            self.seen_bytes = bytes;
+            self.moved = now;
+        }
+        moved
+    }
+
+    fn check_upload(&mut self, limits: &Limits, now: Instant) -> Option<Overdue> {
+        self.upload_moved(now);
+        let upload = self.upload.as_ref()?;
+        let (since, from) = self.rate_mark;
+        let elapsed = now.saturating_duration_since(since);
+        let mut is_slow = now.saturating_duration_since(self.moved) >= limits.body_stall_timeout;
+        if elapsed >= RATE_WINDOW {
+            let pace = (self.seen_bytes - from) as f64 / elapsed.as_secs_f64();
+            is_slow |= pace < limits.body_rate_min as f64;
+            self.rate_mark = (now, self.seen_bytes);
+        }
+        // A handler that does not ask is not waiting for the peer.
+        (is_slow && upload.is_waiting()).then_some(Overdue::Upload)
+    }
+}
+
+impl<F> Slot<F> {
+    /// What is overdue, and when to look again.
+    pub(super) fn check(&mut self, limits: &Limits, now: Instant) -> (Option<Overdue>, Instant) {
+        let exchange = &mut self.exchange;
+        let mut next = now + FAR;
+        let mut nearer = |at: Option<Instant>| next = at.map_or(next, |at| next.min(at));
+        let overdue = match &self.stage {
+            Stage::Handling(_) => {
+                let deadline =
+                    limits.handler_timeout.and_then(|wait| exchange.began.checked_add(wait));
+                nearer(deadline);
+                let slow_upload = exchange.check_upload(limits, now);
+                if exchange.upload.is_some() {
+                    nearer(exchange.rate_mark.0.checked_add(RATE_WINDOW));
+                    let stall = exchange.moved.checked_add(limits.body_stall_timeout);
+                    // A handler that does not ask may have passed it already.
+                    nearer(stall.filter(|at| *at > now).or(now.checked_add(RATE_WINDOW)));
+                }
+                deadline.filter(|at| *at <= now).map(|_| Overdue::Handler).or(slow_upload)
+            }
+            Stage::Sending(_) | Stage::Flushing(_) if !exchange.awaits_source => {
+                let deadline = exchange.moved.checked_add(limits.write_stall_timeout);
+                nearer(deadline);
+                deadline.filter(|at| *at <= now).map(|_| Overdue::Write)
+            }
+            _ => None,
+        };
+        (overdue, next)
+    }
+
+    /// Resets the stream, as far as it is still ours.
+    pub(super) fn reset(&mut self, reason: Reason) {
+        match &mut self.stage {
+            Stage::Handling(responder) => responder.reset(reason),
+            Stage::Sending(sender) => sender.reset(reason),
+            Stage::Flushing(outgoing) => outgoing.reset(reason),
+            Stage::Free | Stage::Flushed | Stage::Tunnel(_) => {}
+        }
+    }
+}
+
+/// The places.
+pub(super) struct Slots<F> {
+    slots: Vec<Slot<F>>,
+    free: Vec<usize>,
+    ready: Arc<Ready>,
+}
+
+impl<F> Slots<F> {
+    pub(super) fn new(ready: Arc<Ready>) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), ready }
+    }
+
+    /// Streams that are being answered.
+    pub(super) fn live(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether another stream may begin.
+    pub(super) fn has_room(&self) -> bool {
+        !self.free.is_empty() || bit(self.slots.len()) < self.ready.capacity()
+    }
+
+    pub(super) fn get(&mut self, index: usize) -> Option<&mut Slot<F>> {
+        self.slots.get_mut(index).filter(|slot| !matches!(slot.stage, Stage::Free))
+    }
+
+    /// Where the stream with this identifier is.
+    pub(super) fn find(&self, stream: u32) -> Option<usize> {
+        let is_it =
+            |slot: &Slot<F>| slot.exchange.stream == stream && !matches!(slot.stage, Stage::Free);
+        self.slots.iter().position(is_it)
+    }
+
+    /// Every index that may be live.
+    pub(super) fn indices(&self) -> std::ops::Range<usize> {
+        0..self.slots.len()
+    }
+
+    /// A place for a stream; `None` where there are too many.
+    pub(super) fn open(&mut self, exchange: Exchange, responder: Responder) -> Option<usize> {
+        let stage = Stage::Handling(responder);
+        if let Some(index) = self.free.pop() {
+            let slot = self.slots.get_mut(index)?;
+            slot.stage = stage;
+            slot.exchange = exchange;
+            return Some(index);
+        }
+        let index = self.slots.len();
+        if bit(index) >= self.ready.capacity() {
+            return None;
+        }
+        let waker = self.ready.waker(bit(index));
+        self.slots.push(Slot { waker, future: Box::pin(None), stage, exchange });
+        Some(index)
+    }
+
+    /// Frees a place; answers what is known of the exchange.
+    pub(super) fn close(&mut self, index: usize, now: Instant) -> Option<Exchange> {
+        let slot = self.get(index)?;
+        slot.stage = Stage::Free;
+        let empty = Exchange::new(0, Method::GET, now);
+        let exchange = std::mem::replace(&mut slot.exchange, empty);
+        self.free.push(index);
+        Some(exchange)
+    }
+
+    /// Gives the memory of the places back, if none is used.
+    pub(super) fn shrink(&mut self) {
+        if self.live() == 0 && self.slots.len() > KEPT_WHEN_IDLE {
+            self.free = Vec::new();
+            self.slots = Vec::new();
+        }
+    }
+}
+
+/// The bit of a slot among those of the connection; the first is the codec's.
+pub(super) fn bit(index: usize) -> usize {
+    index + 1
+}
+
+/// What an observer is told where the peer left before the answer: nginx's number for it.
+fn no_answer() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+const FAR: Duration = Duration::from_secs(3600);
+const KEPT_WHEN_IDLE: usize = 8;
