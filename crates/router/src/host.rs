@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 /// A host pattern: `example.com`, `*.example.com`, `{tenant}.example.com`, `[::1]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostPattern {
-    /// Lower case, without a dot at the end.
+    /// Lower case but for names of parameters, without a dot at the end.
     text: Box<str>,
     labels: Vec<Label>,
 }
@@ -95,7 +95,9 @@ impl HostPattern {
         // Parameter names keep their case.
         let original = text.get(..name.len()).unwrap_or_default();
         let labels = original.split('.').enumerate().map(|(at, label)| parse_label(at, label));
-        let pattern = Self { labels: labels.collect::<Result<_, _>>()?, text: name.into() };
+        let labels = labels.collect::<Result<Vec<_>, _>>()?;
+        let text = labels.iter().map(Label::to_string).collect::<Vec<_>>().join(".").into();
+        let pattern = Self { text, labels };
         let names: Vec<&str> = pattern.names().collect();
         for (at, name) in names.iter().enumerate() {
             if names.iter().take(at).any(|earlier| earlier == name) {
@@ -108,7 +110,7 @@ impl HostPattern {
         Ok(pattern)
     }
 
-    /// The pattern in lower case.
+    /// The pattern, in lower case but for names of parameters.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
@@ -129,6 +131,16 @@ impl HostPattern {
             Label::Wildcard => "*".to_owned(),
         };
         self.labels.iter().map(label).collect::<Vec<_>>().join(".")
+    }
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Static(text) => f.write_str(text),
+            Self::Param(name) => write!(f, "{{{name}}}"),
+            Self::Wildcard => f.write_str("*"),
+        }
     }
 }
 

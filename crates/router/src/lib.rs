@@ -51,6 +51,8 @@ mod pattern;
 mod redirect;
 mod route;
 mod router;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod tree;
 mod url;
 

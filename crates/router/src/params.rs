@@ -39,9 +39,7 @@ pub trait RequestExt {
 impl RequestExt for Request {
     fn decoded_param(&self, name: &str) -> Result<Cow<'_, str>, ParamError> {
         let raw = self.param(name).ok_or_else(|| ParamError::Missing { name: name.into() })?;
-        percent_encoding::percent_decode_str(raw)
-            .decode_utf8()
-            .map_err(|_| ParamError::Invalid { name: name.into(), expected: "UTF-8" })
+        decode(raw).ok_or_else(|| ParamError::Invalid { name: name.into(), expected: "UTF-8" })
     }
 }
 
@@ -74,6 +72,17 @@ impl ParamError {
             Self::Missing { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
+}
+
+/// The text without its escapes; `None` if that is not UTF-8.
+fn decode(raw: &str) -> Option<Cow<'_, str>> {
+    if memchr::memchr(b'%', raw.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(raw));
+    }
+    // One allocation, since the result is shorter.
+    let mut decoded = Vec::with_capacity(raw.len());
+    decoded.extend(percent_encoding::percent_decode_str(raw));
+    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
 impl From<ParamError> for Response {

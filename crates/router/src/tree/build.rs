@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::HashMap};
 
 use super::scan::Key;
-use super::{Edge, Leaf, NONE, Node, Origin, PathTree, Slot, Special};
+use super::{Affix, Edge, Leaf, NONE, Names, Node, Origin, PathTree, Special};
 use crate::{
     constraint::Constraint,
     pattern::{Param, Pattern, PatternError, Segment},
@@ -14,6 +14,8 @@ use crate::{
 pub struct PathTreeBuilder<T> {
     nodes: Vec<Growing>,
     leaves: Vec<Leaf<T>>,
+    affixes: Vec<Affix>,
+    patterns: Vec<Pattern>,
     shapes: HashMap<String, usize>,
 }
 
@@ -58,7 +60,13 @@ impl<T> PathTreeBuilder<T> {
     #[must_use]
     pub fn new() -> Self {
         let root = Growing::new(Origin { parent: NONE, segment: None });
-        Self { nodes: vec![root], leaves: Vec::new(), shapes: HashMap::new() }
+        Self {
+            nodes: vec![root],
+            leaves: Vec::new(),
+            affixes: Vec::new(),
+            patterns: Vec::new(),
+            shapes: HashMap::new(),
+        }
     }
 
     /// Adds a pattern and its value. The pattern is taken literally, escapes and all.
@@ -74,10 +82,10 @@ impl<T> PathTreeBuilder<T> {
 
     pub(crate) fn insert_pattern(&mut self, pattern: Pattern, value: T) -> Result<(), InsertError> {
         let shape = pattern.shape();
-        if let Some(existing) = self.shapes.get(&shape).and_then(|&at| self.leaves.get(at)) {
+        if let Some(existing) = self.shapes.get(&shape).and_then(|&at| self.patterns.get(at)) {
             return Err(InsertError::Conflict {
                 pattern: pattern.as_str().into(),
-                existing: existing.pattern.as_str().into(),
+                existing: existing.as_str().into(),
             });
         }
         self.shapes.insert(shape, self.leaves.len());
@@ -92,8 +100,9 @@ impl<T> PathTreeBuilder<T> {
         if !matches!(pattern.segments().last(), Some(Segment::CatchAll { .. })) {
             self.node(at).leaf = leaf;
         }
-        let depth = u16::try_from(pattern.segments().len()).unwrap_or(u16::MAX);
-        self.leaves.push(Leaf { value, params: slots(&pattern), depth, pattern });
+        let leaf = self.leaf(&pattern, value);
+        self.leaves.push(leaf);
+        self.patterns.push(pattern);
         Ok(())
     }
 
@@ -111,8 +120,32 @@ impl<T> PathTreeBuilder<T> {
             specials: packed.specials.into(),
             texts: packed.texts.into(),
             leaves: self.leaves.into(),
+            affixes: self.affixes.into(),
+            names: self.patterns.iter().map(names).collect(),
+            patterns: self.patterns.into(),
             origins: origins.into(),
         }
+    }
+
+    fn leaf(&mut self, pattern: &Pattern, value: T) -> Leaf<T> {
+        let mut params = 0_u32;
+        let mut around = Vec::new();
+        for (depth, segment) in pattern.segments().iter().enumerate() {
+            let len = |text: &str| u16::try_from(text.len()).expect("patterns are shorter");
+            around.push(match segment {
+                Segment::Static(_) => continue,
+                Segment::Param(Param { prefix, suffix, .. }) => {
+                    Affix { prefix: len(prefix), suffix: len(suffix) }
+                }
+                Segment::CatchAll { .. } => Affix::default(),
+            });
+            params |= 1 << depth;
+        }
+        let has_affixes = around.iter().any(|affix| *affix != Affix::default());
+        let affixes = if has_affixes { index(self.affixes.len()) } else { NONE };
+        self.affixes.extend(around.into_iter().filter(|_| has_affixes));
+        let depth = u8::try_from(pattern.segments().len()).expect("patterns are shorter");
+        Leaf { value, params, depth, affixes }
     }
 
     fn node(&mut self, at: u32) -> &mut Growing {
@@ -209,12 +242,13 @@ impl Packed {
         growing.specials.sort_by_key(|(param, _)| param.order());
         let edges = index(self.edges.len());
         let edge_count = growing.statics.len();
-        let bits = self.statics(&growing.statics);
+        let (first, bits) = self.statics(&growing.statics);
         let specials = index(self.specials.len());
         let special_count = index(growing.specials.len());
         self.specials
             .extend(growing.specials.into_iter().map(|(param, child)| Special { param, child }));
         self.nodes.push(Node {
+            first,
             edges,
             edge_count: u16::try_from(edge_count).unwrap_or(u16::MAX),
             bits,
@@ -228,8 +262,8 @@ impl Packed {
         growing.origin
     }
 
-    /// Lays out literal children; answers the size of the hash table in bits, 0 for a list.
-    fn statics(&mut self, statics: &[(Box<str>, u32)]) -> u8 {
+    /// Lays out literal children; answers the first, and the size of the hash table in bits, 0 for a list.
+    fn statics(&mut self, statics: &[(Box<str>, u32)]) -> (Edge, u8) {
         let edges: Vec<Edge> = statics
             .iter()
             .map(|(text, child)| {
@@ -239,14 +273,16 @@ impl Packed {
                 Edge { key, text: from, child: *child }
             })
             .collect();
+        let empty = Edge { key: Key::default(), text: 0, child: NONE };
+        let first = edges.first().copied().unwrap_or(empty);
         if edges.len() <= LIST_MAX {
-            self.edges.extend(edges);
-            return 0;
+            self.edges.extend(edges.into_iter().skip(1));
+            return (first, 0);
         }
         // At most half full: a search ends at an empty place soon.
         let size = (edges.len() * 2).next_power_of_two();
         let bits = u8::try_from(size.trailing_zeros()).unwrap_or(u8::MAX);
-        let mut table = vec![Edge { key: Key::default(), text: 0, child: NONE }; size];
+        let mut table = vec![empty; size];
         for edge in edges {
             let mut place = edge.key.hash(bits);
             while table.get(place).is_some_and(|taken| taken.child != NONE) {
@@ -257,25 +293,12 @@ impl Packed {
             }
         }
         self.edges.extend(table);
-        bits
+        (first, bits)
     }
 }
 
-fn slots(pattern: &Pattern) -> Box<[Slot]> {
-    let narrow = |len: usize| u16::try_from(len).unwrap_or(u16::MAX);
-    let slot = |(depth, segment): (usize, &Segment)| match segment {
-        Segment::Static(_) => None,
-        Segment::Param(param) => Some(Slot {
-            depth: narrow(depth),
-            prefix: narrow(param.prefix.len()),
-            suffix: narrow(param.suffix.len()),
-            is_tail: false,
-        }),
-        Segment::CatchAll { .. } => {
-            Some(Slot { depth: narrow(depth), prefix: 0, suffix: 0, is_tail: true })
-        }
-    };
-    pattern.segments().iter().enumerate().filter_map(slot).collect()
+fn names(pattern: &Pattern) -> Names {
+    pattern.names().map(Into::into).collect()
 }
 
 /// Numbers of nodes and edges take four bytes; a program does not hold so many routes.

@@ -3,13 +3,15 @@
 use std::ops::Range;
 
 use super::scan::Scanned;
-use super::{Choice, Edge, Fit, Leaf, NONE, Node, PathTree, Silent, Slot, Trace, Tried};
+use super::{Choice, Edge, Fit, Leaf, NONE, Node, PathTree, Silent, Trace, Tried};
 use crate::pattern::{Param, SEGMENTS_MAX};
 
 /// What [`PathTree::find`] found.
 #[derive(Debug)]
 pub struct Match<'t, 'p, T> {
+    tree: &'t PathTree<T>,
     leaf: &'t Leaf<T>,
+    number: u32,
     path: &'p str,
     starts: Starts,
 }
@@ -28,7 +30,7 @@ impl<'t, 'p, T> Match<'t, 'p, T> {
     /// The pattern that matched.
     #[must_use]
     pub fn pattern(&self) -> &'t str {
-        self.leaf.pattern.as_str()
+        self.tree.pattern(self.number).unwrap_or_default()
     }
 
     /// The text of the parameter `name`.
@@ -41,24 +43,38 @@ impl<'t, 'p, T> Match<'t, 'p, T> {
     pub fn params(&self) -> impl Iterator<Item = (&'t str, &'p str)> {
         let path = self.path;
         let texts = self.ranges().map(move |range| path.get(range).unwrap_or_default());
-        self.leaf.pattern.names().zip(texts)
+        let names = self.tree.names.get(self.number as usize).into_iter().flatten();
+        names.map(|name| &**name).zip(texts)
     }
 
     /// Where in the path the parameters lie, in the order of the pattern.
     #[inline]
-    pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<usize>> + use<'_, T> {
-        self.leaf.params.iter().map(|slot| self.range(*slot))
+    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut left = self.leaf.params;
+        let mut number = 0;
+        std::iter::from_fn(move || {
+            let depth = left.trailing_zeros() as usize;
+            left &= left.checked_sub(1)?;
+            let range = self.segment(depth);
+            if self.leaf.affixes == NONE {
+                return Some(range);
+            }
+            let affix = self.tree.affixes.get(self.leaf.affixes as usize + number)?;
+            number += 1;
+            Some(range.start + usize::from(affix.prefix)..range.end - usize::from(affix.suffix))
+        })
     }
 
+    /// Where the segment of this depth lies; that of a catch-all goes on to the end.
     #[inline]
-    fn range(&self, slot: Slot) -> Range<usize> {
+    fn segment(&self, depth: usize) -> Range<usize> {
         let start_of = |depth: usize| self.starts.get(depth).map_or(0, |&at| usize::from(at));
-        let depth = usize::from(slot.depth);
-        let start = start_of(depth) + usize::from(slot.prefix);
-        if slot.is_tail || slot.depth + 1 == self.leaf.depth {
-            return start..self.path.len() - usize::from(slot.suffix);
-        }
-        start..start_of(depth + 1) - 1 - usize::from(slot.suffix)
+        let end = if depth + 1 == usize::from(self.leaf.depth) {
+            self.path.len()
+        } else {
+            start_of(depth + 1) - 1
+        };
+        start_of(depth)..end
     }
 }
 
@@ -81,16 +97,23 @@ impl<T> PathTree<T> {
         }
         trace.begin(path);
         let mut walk = Walk { tree: self, path, starts: [0; SEGMENTS_MAX], trace };
-        let leaf = walk.descend(0, 1, 0)?;
-        Some(Match { leaf: self.leaves.get(leaf as usize)?, path, starts: walk.starts })
+        let number = walk.descend(0, 1, 0)?;
+        let leaf = self.leaves.get(number as usize)?;
+        Some(Match { tree: self, leaf, number, path, starts: walk.starts })
     }
 
     /// The literal child of `node` with the text of `segment`.
     #[inline]
     fn literal(&self, node: &Node, path: &[u8], segment: &Scanned) -> Option<u32> {
+        if self.is_edge(&node.first, path, segment) {
+            return Some(node.first.child);
+        }
+        if node.edge_count < 2 {
+            return None;
+        }
         let first = node.edges as usize;
         if node.bits == 0 {
-            let list = self.edges.get(first..first + usize::from(node.edge_count))?;
+            let list = self.edges.get(first..first + usize::from(node.edge_count) - 1)?;
             let edge = list.iter().find(|edge| self.is_edge(edge, path, segment))?;
             return Some(edge.child);
         }
@@ -111,7 +134,8 @@ impl<T> PathTree<T> {
 
     #[inline]
     fn is_edge(&self, edge: &Edge, path: &[u8], segment: &Scanned) -> bool {
-        if edge.key != segment.key {
+        // The key of an empty place is that of the empty segment.
+        if edge.key != segment.key || edge.child == NONE {
             return false;
         }
         if !segment.key.is_partial() {

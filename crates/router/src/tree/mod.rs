@@ -41,17 +41,27 @@ pub struct PathTree<T> {
     /// The literal texts of edges, one behind the other.
     texts: Box<[u8]>,
     leaves: Box<[Leaf<T>]>,
+    /// Where parameters lie, for leaves whose segments have literal text around them.
+    affixes: Box<[Affix]>,
+    patterns: Box<[Pattern]>,
+    names: Box<[Names]>,
     /// For explanations only: how one comes to each node.
     origins: Box<[Origin]>,
 }
 
-/// A place in the tree. Fits half a cache line.
+/// A place in the tree. One cache line: most nodes of a large tree have one child, and to pass
+/// such a node touches nothing else.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
 struct Node {
-    /// Literal children: a list where `bits` is 0, a hash table of 2^bits places otherwise.
+    /// The first literal child.
+    first: Edge,
+    /// The other literal children: a list where `bits` is 0; otherwise a hash table of 2^bits places, where the
+    /// first child is too.
     edges: u32,
     edge_count: u16,
     bits: u8,
+    /// Whether something is to be tried after the literal children.
     has_choice: bool,
     /// Constrained and affixed parameters, most specific first.
     specials: u32,
@@ -64,7 +74,7 @@ struct Node {
     leaf: u32,
 }
 
-/// A literal child. An empty place of a hash table has no child.
+/// A literal child; [`NONE`] is the child of an empty place.
 #[derive(Debug, Clone, Copy)]
 struct Edge {
     key: Key,
@@ -79,23 +89,26 @@ struct Special {
     child: u32,
 }
 
+/// A pattern's value, and all that is needed to find its parameters.
 #[derive(Debug)]
 struct Leaf<T> {
     value: T,
-    pattern: Pattern,
-    params: Box<[Slot]>,
-    /// Segments of the pattern.
-    depth: u16,
+    /// Bit N is set where segment N holds a parameter.
+    params: u32,
+    /// Segments of the pattern; the last one goes on to the end of the path.
+    depth: u8,
+    /// The first of its affixes, one for each parameter; [`NONE`] where all take whole segments.
+    affixes: u32,
 }
 
-/// Where a parameter lies: in which segment, and how much of it is literal text.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    depth: u16,
+/// Names of a leaf's parameters, in order.
+type Names = Box<[Box<str>]>;
+
+/// How much literal text stands around a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Affix {
     prefix: u16,
     suffix: u16,
-    /// Goes on to the end of the path.
-    is_tail: bool,
 }
 
 /// The way to a node: from where, by which segment.
@@ -114,7 +127,7 @@ impl<T> PathTree<T> {
 
     /// Patterns and values, in the order of insertion.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.leaves.iter().map(|leaf| (leaf.pattern.as_str(), &leaf.value))
+        self.patterns.iter().map(Pattern::as_str).zip(self.leaves.iter().map(|leaf| &leaf.value))
     }
 
     /// How many patterns there are.
@@ -155,8 +168,12 @@ impl<T> PathTree<T> {
 
     /// The pattern of the catch-all of `node`.
     pub(crate) fn describe_catch_all(&self, node: u32) -> String {
-        let leaf = self.node(node).and_then(|node| self.leaves.get(node.catch_all as usize));
-        leaf.map(|leaf| leaf.pattern.as_str().to_owned()).unwrap_or_default()
+        let leaf = self.node(node).map_or(NONE, |node| node.catch_all);
+        self.pattern(leaf).unwrap_or_default().to_owned()
+    }
+
+    fn pattern(&self, leaf: u32) -> Option<&str> {
+        self.patterns.get(leaf as usize).map(Pattern::as_str)
     }
 
     fn node(&self, index: u32) -> Option<&Node> {

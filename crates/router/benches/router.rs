@@ -1,3 +1,0 @@
-//! Measurements beside `matchit`.
-
-fn main() {}
