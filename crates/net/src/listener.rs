@@ -176,7 +176,8 @@ fn adopt(sockets: Vec<TcpListener>, limits: &NetLimits) -> Result<Bound, BindErr
 }
 
 fn make(address: SocketAddr, only_v6: bool, is_group: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;

@@ -11,7 +11,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::Waker,
     time::{Duration, Instant},
@@ -47,6 +47,7 @@ pub(crate) struct Wheel {
     /// Looks at the wheel that were made, for the watchdog.
     beats: AtomicU64,
     resume: Notify,
+    next_age: AtomicU32,
     slots: Mutex<Slots<Cell>>,
 }
 
@@ -57,8 +58,11 @@ struct Cell {
     deadline: AtomicU64,
     /// The tick at which the wheel will look at `deadline`. Changed only under the wheel's lock.
     armed: AtomicU64,
-    /// The connection waits for a request: among the first to go when connections are scarce.
-    idle: AtomicBool,
+    /// The tick since which the connection waits for a request, and is among the first to go when
+    /// connections are scarce; `NEVER` while it does not.
+    idle_since: AtomicU64,
+    /// A number that grows from cell to cell.
+    age: u32,
     /// This connection is to drain, whatever the others do.
     shed: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -76,6 +80,7 @@ impl Wheel {
             crowded: AtomicBool::new(false),
             beats: AtomicU64::new(0),
             resume: Notify::new(),
+            next_age: AtomicU32::new(0),
             slots: Mutex::new(Slots::new()),
         })
     }
@@ -124,15 +129,20 @@ impl Wheel {
     /// Tells at most `count` idle connections to finish, those that are idle longest first;
     /// answers how many it told.
     pub(crate) fn shed_idle(&self, count: usize) -> usize {
-        let chosen: Vec<_> = {
+        let mut chosen: Vec<_> = {
             let slots = self.slots.lock();
-            let idle = slots.items_by_tick().filter(|cell| cell.idle.load(Ordering::Relaxed));
-            idle.filter(|cell| !cell.shed.swap(true, Ordering::SeqCst))
-                .take(count)
-                .cloned()
-                .collect()
+            let idle = slots.items().filter(|cell| cell.is_idle());
+            idle.filter(|cell| !cell.shed.load(Ordering::Relaxed)).cloned().collect()
         };
-        chosen.iter().for_each(|cell| cell.wake());
+        if chosen.len() > count {
+            let order = |cell: &Arc<Cell>| (cell.idle_since.load(Ordering::Relaxed), cell.age);
+            chosen.select_nth_unstable_by_key(count, order);
+            chosen.truncate(count);
+        }
+        for cell in &chosen {
+            cell.shed.store(true, Ordering::SeqCst);
+            cell.wake();
+        }
         chosen.len()
     }
 
@@ -236,6 +246,10 @@ impl Wheel {
 }
 
 impl Cell {
+    fn is_idle(&self) -> bool {
+        self.idle_since.load(Ordering::Relaxed) != NEVER
+    }
+
     fn wake(&self) {
         // Cloned, so that no lock is held while foreign code runs.
         let waker = self.waker.lock().clone();

@@ -141,19 +141,6 @@ impl<T> Slots<T> {
     pub(super) fn items(&self) -> impl Iterator<Item = &Arc<T>> {
         self.entries.iter().filter_map(|entry| entry.item.as_ref())
     }
-
-    /// Every linked item, those that are due first at the front.
-    pub(super) fn items_by_tick(&self) -> impl Iterator<Item = &Arc<T>> {
-        (self.tick + 1..self.tick + SLOTS).flat_map(move |at| {
-            let mut next = self.heads[(at % SLOTS) as usize];
-            std::iter::from_fn(move || {
-                let entry = self.entries.get(next as usize)?;
-                next = entry.next;
-                Some(entry)
-            })
-            .filter_map(|entry| entry.item.as_ref())
-        })
-    }
 }
 
 #[cfg(test)]
@@ -223,7 +210,7 @@ mod tests {
                 }
             }
             let linked = model.iter().filter(|(_, _, deadline)| deadline.is_some()).count();
-            assert_eq!(slots.items_by_tick().count(), linked);
+            assert_eq!(slots.linked, linked);
             assert_eq!(slots.items().count(), model.len());
             assert_eq!(slots.len(), model.len());
             let next = slots.next_tick();

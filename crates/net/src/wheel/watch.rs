@@ -28,7 +28,8 @@ pub(crate) struct WheelWatch {
     deadline: u64,
     index: u32,
     told_to_drain: bool,
-    idle: bool,
+    /// What `cell.idle_since` holds.
+    idle_since: u64,
 }
 
 impl WheelWatch {
@@ -36,12 +37,21 @@ impl WheelWatch {
         let cell = Arc::new(Cell {
             deadline: AtomicU64::new(NEVER),
             armed: AtomicU64::new(NEVER),
-            idle: AtomicBool::new(false),
+            idle_since: AtomicU64::new(NEVER),
+            age: wheel.next_age.fetch_add(1, Ordering::Relaxed),
             shed: AtomicBool::new(false),
             waker: Mutex::new(None),
         });
         let index = wheel.slots.lock().insert(cell.clone());
-        Self { wheel, cell, waker: None, deadline: NEVER, index, told_to_drain: false, idle: false }
+        Self {
+            wheel,
+            cell,
+            waker: None,
+            deadline: NEVER,
+            index,
+            told_to_drain: false,
+            idle_since: NEVER,
+        }
     }
 
     fn store_deadline(&mut self, tick: u64) {
@@ -56,10 +66,10 @@ impl WheelWatch {
         }
     }
 
-    fn store_idle(&mut self, idle: bool) {
-        if idle != self.idle {
-            self.idle = idle;
-            self.cell.idle.store(idle, Ordering::Relaxed);
+    fn store_idle_since(&mut self, tick: u64) {
+        if tick != self.idle_since {
+            self.idle_since = tick;
+            self.cell.idle_since.store(tick, Ordering::Relaxed);
         }
     }
 
@@ -92,7 +102,7 @@ impl Watch for WheelWatch {
     }
 
     fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.store_idle(false);
+        self.store_idle_since(NEVER);
         let tick = deadline.map_or(NEVER, |deadline| self.wheel.tick_of(deadline));
         self.store_deadline(tick);
     }
@@ -102,7 +112,7 @@ impl Watch for WheelWatch {
         let timeout = if crowded { idle_timeout.min(CROWDED_IDLE_TIMEOUT) } else { idle_timeout };
         let deadline = self.wheel.tick_of(self.now() + timeout);
         self.store_deadline(deadline);
-        self.store_idle(true);
+        self.store_idle_since(self.wheel.tick());
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<WatchEvent> {
@@ -259,6 +269,6 @@ mod tests {
             watch.set_deadline(Some(watch.now() + seconds(75)));
         }
         assert_eq!(wheel.slots.lock().items().count(), 1);
-        assert_eq!(wheel.slots.lock().items_by_tick().count(), 0);
+        assert_eq!(wheel.slots.lock().next_tick(), None);
     }
 }

@@ -1,0 +1,11 @@
+//! The crate through its public items, over real sockets.
+
+mod bind;
+mod descriptors;
+mod drain;
+mod limits;
+mod serve;
+mod support;
+mod syscalls;
+mod tls;
+mod workers;
