@@ -14,6 +14,7 @@ mod output;
 mod program;
 mod queue;
 mod sink;
+mod thread;
 mod traffic;
 mod writer;
 

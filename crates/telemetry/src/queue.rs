@@ -1,10 +1,9 @@
 //! The bounded way from the threads that serve to the thread that writes.
 
 use std::{
-    cell::Cell,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::Thread,
     time::{Duration, Instant, SystemTime},
@@ -12,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::clock::Stamp;
+use crate::{clock::Stamp, thread::thread_index};
 
 /// Lines that wait for the writer.
 ///
@@ -158,20 +157,6 @@ impl Queue {
             writer.unpark();
         }
     }
-}
-
-/// A small number of the calling thread.
-fn thread_index() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static INDEX: Cell<usize> = const { Cell::new(usize::MAX) });
-    // A thread that is being torn down has no such number any more and shares the first shard.
-    let index = INDEX.try_with(|index| {
-        if index.get() == usize::MAX {
-            index.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        index.get()
-    });
-    index.unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -4,9 +4,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hearth_http_core::{Exchange, Observer, Outcome};
 
+use crate::thread::thread_index;
+
 /// Counts exchanges.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Traffic {
+    shards: Box<[Shard]>,
+}
+
+/// The counts of some threads, aligned to two cache lines: threads that count in the same line would wait
+/// for each other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard {
     requests: AtomicU64,
     body_bytes: AtomicU64,
     by_class: [AtomicU64; 5],
@@ -34,19 +44,31 @@ impl Traffic {
     /// The counts so far.
     #[must_use]
     pub fn stats(&self) -> TrafficStats {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        TrafficStats {
-            requests: get(&self.requests),
-            body_bytes: get(&self.body_bytes),
-            by_class: self.by_class.each_ref().map(get),
-            incomplete: get(&self.incomplete),
-            panicked: get(&self.panicked),
+        let mut sum = TrafficStats::default();
+        for shard in &self.shards {
+            shard.add_to(&mut sum);
         }
+        sum
+    }
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { shards: (0..threads.min(64)).map(|_| Shard::default()).collect() }
     }
 }
 
 impl Observer for Traffic {
     fn on_exchange(&self, exchange: &Exchange<'_>) {
+        if let Some(shard) = self.shards.get(thread_index() % self.shards.len()) {
+            shard.count(exchange);
+        }
+    }
+}
+
+impl Shard {
+    fn count(&self, exchange: &Exchange<'_>) {
         let add = |counter: &AtomicU64, count| {
             counter.fetch_add(count, Ordering::Relaxed);
         };
@@ -61,5 +83,16 @@ impl Observer for Traffic {
             Outcome::Panicked => add(&self.panicked, 1),
             _ => {}
         }
+    }
+
+    fn add_to(&self, sum: &mut TrafficStats) {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        sum.requests += get(&self.requests);
+        sum.body_bytes += get(&self.body_bytes);
+        for (sum, counter) in sum.by_class.iter_mut().zip(&self.by_class) {
+            *sum += get(counter);
+        }
+        sum.incomplete += get(&self.incomplete);
+        sum.panicked += get(&self.panicked);
     }
 }

@@ -1,11 +1,10 @@
 //! Puts the crates together: from a plan to a running server.
 
 mod addresses;
-mod https;
 mod routes;
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, Once},
     time::Duration,
 };
@@ -15,13 +14,12 @@ use hearth_http_core::{Observer, Protocol, Settings};
 use hearth_net::{
     BindError, CertMap, CertStore, DrainReport, Handle, Listener, Server, Tickets, TlsConfig,
 };
-use hearth_router::Router;
 use hearth_telemetry::{
     AccessLog, Incidents, Observers, OpenError, ProgramLogError, Traffic, TrafficStats, WriterGuard,
 };
 
 pub use self::addresses::{check_addresses, fall_back};
-pub(crate) use self::{https::HttpsPort, routes::site_routes};
+pub(crate) use self::routes::site_routes;
 use crate::{
     codes::{self, Exit},
     config::TlsVersion,
@@ -67,11 +65,7 @@ pub fn start(plan: &Plan) -> Result<Running, Failure> {
         logs.push(guard);
     }
     logs.push(log);
-    let router = Arc::new(routes::router(plan).map_err(|error| bug(&error))?);
-    let server = bind(plan, &router, &Arc::new(Observers(observers)))?;
-    if let Some(address) = first_tls_address(plan, server.local_addrs()) {
-        plan.https_port.set(address.port());
-    }
+    let server = bind(plan, &Arc::new(Observers(observers)))?;
     let handle = server.start().map_err(|error| failure(&error, "ask for fewer `workers`"))?;
     Ok(Running { handle, grace: plan.grace, traffic, logs })
 }
@@ -110,7 +104,10 @@ impl Running {
     }
 }
 
-fn bind(plan: &Plan, router: &Arc<Router>, observers: &Arc<Observers>) -> Result<Server, Failure> {
+fn bind(plan: &Plan, observers: &Arc<Observers>) -> Result<Server, Failure> {
+    let mut early = bind_early(plan)?;
+    let port = https_port(plan, early.as_ref());
+    let router = Arc::new(routes::router(plan, port).map_err(|error| bug(&error))?);
     let mut builder = Server::builder().limits(plan.connections.clone());
     if plan.workers > 0 {
         builder = builder.workers(plan.workers);
@@ -121,13 +118,15 @@ fn bind(plan: &Plan, router: &Arc<Router>, observers: &Arc<Observers>) -> Result
         settings.limits = plan.limits.clone();
         settings.observer = Some(observers.clone());
         settings.h2c_upgrade = planned.h2c_upgrade;
-        let mut listener = Listener::bind(planned.address).settings(settings).protocol(
-            match (planned.h1, planned.h2) {
-                (true, false) => Protocol::Http1,
-                (false, true) => Protocol::Http2,
-                _ => Protocol::Auto,
-            },
-        );
+        let listener = match early.take_if(|_| planned.is_tls) {
+            Some(socket) => Listener::from_std(vec![socket]),
+            None => Listener::bind(planned.address),
+        };
+        let mut listener = listener.settings(settings).protocol(match (planned.h1, planned.h2) {
+            (true, false) => Protocol::Http1,
+            (false, true) => Protocol::Http2,
+            _ => Protocol::Auto,
+        });
         if planned.is_tls {
             listener = listener.tls(tls.config(planned)?);
         }
@@ -181,9 +180,29 @@ impl Tls {
     }
 }
 
-fn first_tls_address(plan: &Plan, addresses: &[SocketAddr]) -> Option<SocketAddr> {
-    let mut pairs = plan.listeners.iter().zip(addresses);
-    pairs.find(|(listener, _)| listener.is_tls).map(|(_, address)| *address)
+/// The socket of the first TLS listener, where sites lead to it and its port is any free one: the routes
+/// must know the port before the server is bound.
+fn bind_early(plan: &Plan) -> Result<Option<TcpListener>, Failure> {
+    let is_wanted = plan.sites.iter().any(|site| site.redirects_to_https);
+    match plan.listeners.iter().find(|listener| listener.is_tls) {
+        Some(listener) if is_wanted && listener.address.port() == 0 => {
+            let socket = TcpListener::bind(listener.address).map_err(|error| {
+                let (diagnostic, exit) =
+                    addresses::explain(listener.address, listener.span, &error);
+                Failure { diagnostic, exit }
+            })?;
+            Ok(Some(socket))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn https_port(plan: &Plan, early: Option<&TcpListener>) -> u16 {
+    let planned = || plan.listeners.iter().find(|listener| listener.is_tls);
+    early
+        .and_then(|socket| socket.local_addr().ok())
+        .or_else(|| planned().map(|listener| listener.address))
+        .map_or(HTTPS_PORT, |address| address.port())
 }
 
 /// Panics go to the log, with their place, in the place of standard error.
@@ -244,3 +263,6 @@ fn failure(error: &dyn std::error::Error, help: &str) -> Failure {
 fn bug(error: &dyn std::error::Error) -> Failure {
     failure(error, "this is a fault of the server; please report it")
 }
+
+/// Where browsers look for TLS.
+pub(crate) const HTTPS_PORT: u16 = 443;

@@ -1,29 +1,37 @@
 //! From sites to a router.
 
+use hearth_http_core::{Coding, HeaderValue, StatusCode};
+use hearth_middleware::{Compress, ErrorPages, HttpsOnly, ResponseHeaders};
 use hearth_router::{BuildError, Redirect, Router, RouterBuilder};
 
-use super::https::ToHttps;
-use crate::plan::{Plan, Site};
+use crate::{
+    config::Encoding,
+    plan::{Answer, Plan, Site},
+};
 
-/// The router of every site.
+/// The router of every site; `https_port` is where TLS is spoken.
 ///
 /// # Errors
 /// What the plan has not foreseen: a bug.
-pub(super) fn router(plan: &Plan) -> Result<Router, BuildError> {
+pub(super) fn router(plan: &Plan, https_port: u16) -> Result<Router, BuildError> {
     let mut builder = Router::builder();
     for site in &plan.sites {
         if site.hosts.is_empty() {
-            builder = site_routes(builder, site);
+            builder = site_routes(builder, site, https_port);
         }
         for host in &site.hosts {
-            builder = builder.host(host, |routes| site_routes(routes, site));
+            builder = builder.host(host, |routes| site_routes(routes, site, https_port));
         }
     }
     builder.build()
 }
 
 /// The routes of one site.
-pub(crate) fn site_routes(mut routes: RouterBuilder, site: &Site) -> RouterBuilder {
+pub(crate) fn site_routes(
+    mut routes: RouterBuilder,
+    site: &Site,
+    https_port: u16,
+) -> RouterBuilder {
     for redirect in &site.redirects {
         let leads = Redirect::with_status(redirect.status, &redirect.to);
         routes = routes.redirect(&redirect.from, leads);
@@ -34,8 +42,67 @@ pub(crate) fn site_routes(mut routes: RouterBuilder, site: &Site) -> RouterBuild
     if let Some(files) = &site.files {
         routes = routes.fallback(files.clone());
     }
-    if let Some(port) = &site.to_https {
-        routes = routes.with(ToHttps(port.clone()));
+    around(routes, site, https_port)
+}
+
+/// Puts around the routes what the site wants, outermost first.
+fn around(mut routes: RouterBuilder, site: &Site, https_port: u16) -> RouterBuilder {
+    if site.redirects_to_https {
+        routes = routes.with(HttpsOnly::new().port(https_port));
+    }
+    if let Some(headers) = headers(site) {
+        routes = routes.with(headers);
+    }
+    if !site.encodings.is_empty() {
+        let codings = site.encodings.iter().map(|encoding| match encoding {
+            Encoding::Brotli => Coding::Brotli,
+            Encoding::Deflate => Coding::Deflate,
+            Encoding::Gzip => Coding::Gzip,
+            Encoding::Zstd => Coding::Zstd,
+        });
+        routes = routes.with(Compress::new().codings(codings).bytes_min(site.compress_min));
+    }
+    // Within the compression, so that pages are compressed too.
+    if let Some(pages) = error_pages(site) {
+        routes = routes.with(pages);
     }
     routes
+}
+
+fn headers(site: &Site) -> Option<ResponseHeaders> {
+    if site.headers.is_empty() {
+        return None;
+    }
+    let mut headers = ResponseHeaders::new();
+    for (name, value) in &site.headers {
+        let edited = match value {
+            Some(value) => headers.clone().set(name.clone(), value.clone()),
+            None => headers.clone().remove(name.clone()),
+        };
+        // The plan has refused the fields of the connection.
+        headers = edited.unwrap_or(headers);
+    }
+    Some(headers)
+}
+
+fn error_pages(site: &Site) -> Option<ErrorPages> {
+    const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+    if site.error_pages.is_empty() {
+        return None;
+    }
+    let add = |pages: ErrorPages, (answer, content): &(Answer, _)| {
+        let content = hearth_http_core::Bytes::clone(content);
+        match answer {
+            Answer::Status(status) => pages.page(*status, HTML, content),
+            Answer::Class(class) if *class == class_of(StatusCode::BAD_REQUEST) => {
+                pages.client_errors(HTML, content)
+            }
+            Answer::Class(_) => pages.server_errors(HTML, content),
+        }
+    };
+    Some(site.error_pages.iter().fold(ErrorPages::new(), add))
+}
+
+fn class_of(status: StatusCode) -> u16 {
+    status.as_u16() / 100
 }

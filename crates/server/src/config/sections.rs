@@ -175,9 +175,9 @@ section! {
         enabled: bool = true,
         /// The encodings, the preferred first.
         encodings: Spanned<Vec<Spanned<Encoding>>> =
-            own(vec![own(Encoding::Zstd), own(Encoding::Brotli), own(Encoding::Gzip)]),
+            own(ENCODINGS.map(own).to_vec()),
         /// Shorter responses are sent as they are.
-        min_size: Spanned<ByteSize> = own(ByteSize::kib(1)),
+        min_size: Spanned<ByteSize> = own(ByteSize(512)),
     }
 }
 
@@ -280,3 +280,6 @@ words! {
         Json = "json",
     }
 }
+
+const ENCODINGS: [Encoding; 4] =
+    [Encoding::Zstd, Encoding::Brotli, Encoding::Gzip, Encoding::Deflate];

@@ -25,7 +25,6 @@ pub use self::{
     site::{Answer, ErrorPages, Site},
 };
 use crate::{
-    assemble::HttpsPort,
     codes,
     config::{Config, TlsVersion},
 };
@@ -45,8 +44,6 @@ pub struct Plan {
     pub limits: Limits,
     /// Bounds on connections together.
     pub connections: NetLimits,
-    /// The port of the first TLS listener, once it is bound.
-    pub https_port: HttpsPort,
     /// The oldest TLS that is spoken.
     pub min_tls: TlsVersion,
     /// A line for each request.
@@ -65,8 +62,7 @@ impl Plan {
         let log = log::program(&mut checks, &config.log);
         let access_log = log::access(&mut checks, &config.access_log);
         let connections = config.connections.check(&mut checks.report);
-        let https_port = HttpsPort::default();
-        let sites = site::plan(&mut checks, config, &https_port);
+        let sites = site::plan(&mut checks, config);
         let listeners = listener::plan(&mut checks, config);
         let plan = Self {
             workers,
@@ -75,7 +71,6 @@ impl Plan {
             sites,
             limits,
             connections,
-            https_port,
             min_tls: config.tls.min_version,
             access_log,
             log,

@@ -10,7 +10,7 @@ use hearth_static_files::{BuildError, StaticFiles};
 
 use super::{Checks, Redirect, certificate, host, redirect};
 use crate::{
-    assemble::{HttpsPort, site_routes},
+    assemble::{HTTPS_PORT, site_routes},
     codes,
     config::{self, Config, Encoding},
 };
@@ -36,8 +36,8 @@ pub struct Site {
     pub encodings: Vec<Encoding>,
     /// Shorter responses are not compressed.
     pub compress_min: u64,
-    /// Where requests in the clear are sent to, if they are.
-    pub to_https: Option<HttpsPort>,
+    /// Whether requests in the clear are sent to TLS.
+    pub redirects_to_https: bool,
     /// Its certificate.
     pub certificate: Option<Certificate>,
 }
@@ -65,21 +65,20 @@ pub enum Answer {
     Class(u16),
 }
 
-pub(super) fn plan(checks: &mut Checks<'_>, config: &Config, https_port: &HttpsPort) -> Vec<Site> {
+pub(super) fn plan(checks: &mut Checks<'_>, config: &Config) -> Vec<Site> {
     if config.sites.is_empty() {
         let message = "nothing is served: there is no site";
         let help = "add one: [[sites]] with root = \"FOLDER\"";
         checks.error(codes::UNREACHABLE, message, Span::UNKNOWN, "", help);
     }
     let mut taken: Vec<(String, Span)> = Vec::new();
-    config.sites.iter().map(|site| one(checks, site, &mut taken, https_port)).collect()
+    config.sites.iter().map(|site| one(checks, site, &mut taken)).collect()
 }
 
 fn one(
     checks: &mut Checks<'_>,
     site: &Spanned<config::Site>,
     taken: &mut Vec<(String, Span)>,
-    https_port: &HttpsPort,
 ) -> Site {
     let hosts = hosts(checks, site, taken);
     if site.root.is_none() && site.mounts.is_empty() && site.redirects.is_empty() {
@@ -102,7 +101,7 @@ fn one(
         error_pages,
         encodings: encodings(site),
         compress_min: site.compression.min_size.as_u64(),
-        to_https: site.redirect_to_https.then(|| https_port.clone()),
+        redirects_to_https: *site.redirect_to_https,
         certificate,
     };
     check_routes(checks, &planned);
@@ -377,7 +376,7 @@ fn encodings(site: &config::Site) -> Vec<Encoding> {
 
 /// Builds the routes of the site as serving does, and translates what the router says of them.
 fn check_routes(checks: &mut Checks<'_>, site: &Site) {
-    let routes = site_routes(hearth_router::Router::builder(), site);
+    let routes = site_routes(hearth_router::Router::builder(), site, HTTPS_PORT);
     let Err(error) = routes.build() else { return };
     let span_of = |pattern: &str| {
         let redirect = site.redirects.iter().find(|redirect| redirect.from == pattern);

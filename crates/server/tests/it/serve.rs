@@ -24,6 +24,9 @@ fn a_folder() {
     assert_eq!(get(address, "a", "/.secret").status, 404);
     assert_eq!(get(address, "a", "/empty/").status, 404);
     assert_ne!(get(address, "a", "/../site/index.html/../../stderr.log").status, 200);
+    let css = get_with(connect(address), "a", "/style.css", "accept-encoding: gzip\r\n");
+    assert_eq!(css.header("content-encoding"), Some("gzip"));
+    assert!(css.body.len() < 1000);
 }
 
 #[test]
@@ -69,10 +72,14 @@ fn sites_by_host() {
     let address = server.address(0);
     let home = get(address, "example.test", "/");
     assert_eq!(home.text(), "<h1>home</h1>\n");
+    assert_eq!(home.header("x-frame-options"), Some("DENY"));
     assert_eq!(get(address, "EXAMPLE.test:8080", "/").text(), "<h1>home</h1>\n");
     assert_eq!(get(address, "www.example.test", "/").text(), "<h1>docs</h1>\n");
     let other = get(address, "other.test", "/a?b=c");
     assert_eq!(other.header("location"), Some("http://example.test/a?b=c"));
+    let missing = get(address, "example.test", "/missing");
+    assert_eq!((missing.status, missing.text().as_str()), (404, "<h1>nothing here</h1>\n"));
+    assert_eq!(missing.header("x-frame-options"), Some("DENY"));
     let css = get(address, "example.test", "/style.css");
     assert_eq!(css.header("cache-control"), Some("public, max-age=60"));
     let old = get(address, "example.test", "/old/a/b");
