@@ -27,7 +27,7 @@ pub use crate::{
     writer::{WriterGuard, WriterStats},
 };
 
-use hearth_http_core::{Exchange, Observer};
+use hearth_http_core::{Abuse, ConnectionInfo, Exchange, Observer};
 use std::sync::Arc;
 
 /// Several observers as one.
@@ -37,6 +37,12 @@ impl Observer for Observers {
     fn on_exchange(&self, exchange: &Exchange<'_>) {
         for observer in &self.0 {
             observer.on_exchange(exchange);
+        }
+    }
+
+    fn on_abuse(&self, connection: &Arc<ConnectionInfo>, abuse: Abuse) {
+        for observer in &self.0 {
+            observer.on_abuse(connection, abuse);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Plain counts of what was served.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use hearth_http_core::{Exchange, Observer, Outcome};
+use hearth_http_core::{Abuse, ConnectionInfo, Exchange, Observer, Outcome};
 
 use crate::thread::thread_index;
 
@@ -22,6 +25,7 @@ struct Shard {
     by_class: [AtomicU64; 5],
     incomplete: AtomicU64,
     panicked: AtomicU64,
+    abuses: AtomicU64,
 }
 
 /// What [`Traffic`] has counted.
@@ -38,6 +42,8 @@ pub struct TrafficStats {
     pub incomplete: u64,
     /// Exchanges whose handler panicked.
     pub panicked: u64,
+    /// Peers that were sent away for what they did.
+    pub abuses: u64,
 }
 
 impl Traffic {
@@ -63,6 +69,12 @@ impl Observer for Traffic {
     fn on_exchange(&self, exchange: &Exchange<'_>) {
         if let Some(shard) = self.shards.get(thread_index() % self.shards.len()) {
             shard.count(exchange);
+        }
+    }
+
+    fn on_abuse(&self, _connection: &Arc<ConnectionInfo>, _abuse: Abuse) {
+        if let Some(shard) = self.shards.first() {
+            shard.abuses.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -94,5 +106,6 @@ impl Shard {
         }
         sum.incomplete += get(&self.incomplete);
         sum.panicked += get(&self.panicked);
+        sum.abuses += get(&self.abuses);
     }
 }

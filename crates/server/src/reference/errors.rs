@@ -10,7 +10,8 @@ pub(super) fn text() -> String {
         "# Error codes and exit codes\n\n\
          <!-- Made from the program itself: HEARTH_BLESS=1 cargo test -p hearth-server drifted -->\n\n\
          A code never changes its meaning. What exactly is wrong, where, and what to do stands in the message \
-         itself; `hearth check --json` gives all of it to programs.\n\n\
+         itself; `hearth check --json` gives all of it to programs. Each code is explained in [Error \
+         codes](../errors.md).\n\n\
          ## Exit codes\n\n| code | |\n|---|---|\n",
     );
     for (exit, meaning) in Exit::ALL {
@@ -21,7 +22,7 @@ pub(super) fn text() -> String {
     for code in codes::config::ALL.iter().chain(codes::ALL) {
         let id = code.id();
         let anchor = id.to_ascii_lowercase();
-        let _ = writeln!(text, "| <a id=\"{anchor}\"></a>`{id}` | {} |", code.title());
+        let _ = writeln!(text, "| [`{id}`](../errors.md#{anchor}) | {} |", code.title());
     }
     text
 }

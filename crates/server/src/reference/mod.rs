@@ -66,4 +66,16 @@ mod tests {
             );
         }
     }
+
+    /// Each code has its explanation, where messages say it is.
+    #[test]
+    fn every_code_is_explained() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors.md");
+        let text = fs::read_to_string(path).unwrap();
+        for code in crate::codes::config::ALL.iter().chain(crate::codes::ALL) {
+            let (first, rest) = code.title().split_at(1);
+            let wanted = format!("### {}\n**{}{rest}.**", code.id(), first.to_uppercase());
+            assert!(text.contains(&wanted), "docs/errors.md lacks: {wanted}");
+        }
+    }
 }

@@ -349,6 +349,14 @@ const ROWS: &[Row] = &[
         "requested with",
     ),
     row(
+        "key that is missing",
+        "listeners = [{ address = '127.0.0.1:0', tls = true }]\n[[sites]]\nroot = 'site'\ntls = { certificate = 'a.test.pem', key = 'none.key' }\n",
+        "H-TLS-002",
+        "4:43",
+        "none.key: No such file or directory",
+        "correct the path",
+    ),
+    row(
         "key with a password",
         "listeners = [{ address = '127.0.0.1:0', tls = true }]\n[[sites]]\nroot = 'site'\ntls = { certificate = 'a.test.pem', key = 'locked.key' }\n",
         "H-TLS-004",
@@ -618,6 +626,31 @@ fn each_is_explained_and_check_and_serve_agree() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(ROWS.len() >= 30);
+}
+
+/// Every code can be met. Two cannot be met here: the one that is a warning, and the one for what only
+/// a broken system does.
+#[test]
+fn every_code_of_the_server_has_a_row() {
+    for code in hearth_server::codes::ALL {
+        let is_met = ROWS.iter().any(|row| row.code == code.id());
+        let is_elsewhere = ["H-SRV-018", "H-TLS-006"].contains(&code.id());
+        assert!(is_met != is_elsewhere, "{code}: {}", code.title());
+    }
+}
+
+#[test]
+fn a_certificate_for_another_name_is_doubtful() {
+    let dir = site();
+    prepare(dir.path());
+    let file = dir.path().join("hearth.toml");
+    let text = "listeners = [{ address = '127.0.0.1:0', tls = true }]\n[[sites]]\nroot = 'site'\n\
+                hosts = ['b.test']\ntls = { certificate = 'a.test.pem', key = 'a.test.key' }\n";
+    fs::write(&file, text).unwrap();
+    let check = run(hearth().args(["check", "-c"]).arg(&file));
+    let said = String::from_utf8_lossy(&check.stderr);
+    assert!(said.contains("warning[H-TLS-006]") && said.contains("`b.test`"), "{said}");
+    assert_eq!(check.status.code(), Some(0), "a warning is no reason not to serve");
 }
 
 /// Files that are wrong.
