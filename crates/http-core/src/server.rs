@@ -81,3 +81,23 @@ impl<T: Transport, H: Handler, W: Watch> std::fmt::Debug for Connection<T, H, W>
         f.write_str("Connection")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Portable, Response, TokioWatch, handler_fn};
+
+    #[test]
+    fn idle_connections_are_small() {
+        let (io, _peer) = tokio::io::duplex(1);
+        let handler = Arc::new(handler_fn(async |_| Response::text("hi")));
+        let (settings, info) = (Arc::default(), Arc::default());
+        let watch = TokioWatch::new();
+        let own = size_of_val(&watch) + size_of_val(&io);
+        let connection =
+            Connection::new(Portable(io), handler, settings, info, watch, Protocol::Auto);
+        let all = size_of_val(&connection) + size_of_val(&*connection.run);
+        // Beside the transport and the watch, whose sizes are not ours.
+        assert!(all - own <= 128, "{all} bytes, of which {own} are not the connection's");
+    }
+}

@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use smallvec::SmallVec;
 
 use super::{
-    End,
+    End, Handover,
     body::Incoming,
     clock::BodyClock,
     core::{Alarm, Core, io_error},
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Buffers and the state of the current exchange.
-pub(crate) struct Active<'c, T, W> {
+pub(crate) struct Active<'c, T: Transport, W: Watch> {
     pub(crate) core: &'c mut Core<T, W>,
     pub(crate) input: BytesMut,
     pub(crate) output: Output,
@@ -121,7 +121,7 @@ impl<'c, T: Transport, W: Watch> Active<'c, T, W> {
             let after = match poll_fn(|cx| self.poll_head(cx)).await? {
                 Next::Request(parsed) => self.exchange(handler, parsed).await,
                 Next::Idle => return Ok(End::Idle),
-                Next::Http2 => return Ok(End::Http2(self.input.split().freeze())),
+                Next::Http2 => return Ok(self.hand_over_http2(Bytes::new())),
                 Next::Closed => After::Close { linger: false },
                 Next::Refused(refusal) => {
                     self.refuse(refusal, None).await;
@@ -138,6 +138,12 @@ impl<'c, T: Transport, W: Watch> Active<'c, T, W> {
                 After::Abort(error) => return Err(error),
             }
         }
+    }
+
+    /// What was read so far, and `request`, go to the HTTP/2 driver.
+    pub(crate) fn hand_over_http2(&mut self, request: Bytes) -> End {
+        let early = self.input.split().freeze();
+        End::Handover(Box::new(Handover::Http2 { early, request }))
     }
 
     /// The head of the next request. Output is written before this waits for input.
@@ -193,6 +199,9 @@ impl<'c, T: Transport, W: Watch> Active<'c, T, W> {
     async fn exchange<H: Handler>(&mut self, handler: &H, parsed: Parsed) -> After {
         let Parsed { head, facts } = parsed;
         self.core.requests += 1;
+        if let Some(request) = self.h2c_request(&head, &facts) {
+            return self.switch_to_http2(request).await;
+        }
         let is_observed = self.core.settings.observer.is_some();
         let kept = (is_observed || facts.offers_upgrade).then(|| head.clone());
         let limits = &self.core.settings.limits;
@@ -502,8 +511,10 @@ impl<'c, T: Transport, W: Watch> Active<'c, T, W> {
     }
 }
 
-impl<T, W> Drop for Active<'_, T, W> {
+impl<T: Transport, W: Watch> Drop for Active<'_, T, W> {
     fn drop(&mut self) {
+        // Whatever was not handed over by now will never be.
+        self.report(true);
         self.output.release();
         // The head that was last parsed may share the input: it is gone before this is dropped.
         pool::give_read_buffer(std::mem::take(&mut self.input));

@@ -1,14 +1,14 @@
 //! What a connection owns all its life, and all that it owns while it is idle.
 
 use std::{
-    pin::pin,
+    future::Future,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use std::future::Future;
 use tokio::io::AsyncReadExt;
 
 use crate::{ConnectionError, ConnectionInfo, Settings, Transport, Watch, WatchEvent, pool};
@@ -48,15 +48,6 @@ pub(crate) enum Alarm {
     Expired,
 }
 
-/// How idleness ended.
-#[derive(Debug)]
-pub(crate) enum Wake {
-    /// The peer closed, was idle too long, or the server drains.
-    Close,
-    /// The first bytes of a request.
-    Input(BytesMut),
-}
-
 impl<T: Transport, W: Watch> Core<T, W> {
     pub(crate) fn new(
         transport: T,
@@ -91,23 +82,33 @@ impl<T: Transport, W: Watch> Core<T, W> {
         self.told = Told::Idle;
     }
 
-    /// Waits for the first bytes of a request, without owning a buffer meanwhile.
-    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+    /// Waits for the first bytes of a request, without owning a buffer meanwhile. `None` when the
+    /// connection is over: the peer has closed, was idle for too long, or the server drains.
+    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<BytesMut>> {
+        let input = ready!(self.poll_input(cx));
+        if input.is_none() {
+            // TLS says goodbye; if it cannot at once, so be it.
+            let _ = Pin::new(&mut self.transport).poll_shutdown(cx);
+        }
+        Poll::Ready(input)
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Option<BytesMut>> {
         loop {
             // Idle connections of a server that drains are closed at once, but one that never got to
             // say a word has a moment for it: its peer may have sent a request already.
             if self.is_draining && self.requests > 0 {
-                return Poll::Ready(Wake::Close);
+                return Poll::Ready(None);
             }
             let mut input = pool::read_buffer();
             match self.poll_read(cx, &mut input) {
+                Poll::Ready(Ok(1..)) => return Poll::Ready(Some(input)),
                 // An error here concerns no exchange: the peer is gone, nothing is lost.
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Wake::Close),
-                Poll::Ready(Ok(_)) => return Poll::Ready(Wake::Input(input)),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
                 Poll::Pending => pool::give_read_buffer(input),
             }
             match ready!(self.poll_event(cx)) {
-                Alarm::Expired => return Poll::Ready(Wake::Close),
+                Alarm::Expired => return Poll::Ready(None),
                 Alarm::Drain => self.start_idle(),
             }
         }

@@ -18,18 +18,17 @@ mod refusal;
 mod respond;
 mod send;
 mod target;
+mod upgrade;
 
 use std::{
     future::{Future, poll_fn},
+    pin::Pin,
     sync::Arc,
 };
 
 use bytes::{Bytes, BytesMut};
 
-use self::{
-    active::Active,
-    core::{Core, Wake},
-};
+use self::{active::Active, core::Core};
 use crate::{
     ConnectionError, ConnectionInfo, Handler, Protocol, Settings, Transport, Upgraded, Watch,
     h2::Driver, response::OnUpgrade, slot::Slot,
@@ -37,13 +36,19 @@ use crate::{
 
 /// How a time of activity ended.
 enum End {
+    Closed,
+    /// Somebody else goes on with the transport.
+    Handover(Box<Handover>),
     /// There is nothing to do; the connection stays.
     Idle,
-    Closed,
-    /// The peer speaks HTTP/2; these bytes of it were read.
-    Http2(Bytes),
-    /// The protocol was switched; these bytes behind the request were read.
-    Upgrade(OnUpgrade, Bytes),
+}
+
+/// Who goes on, and what was read for him already.
+enum Handover {
+    /// The peer speaks HTTP/2. After `Upgrade: h2c` its first request came as HTTP/1.1.
+    Http2 { early: Bytes, request: Bytes },
+    /// The protocol that the handler switched to.
+    Upgrade { run: OnUpgrade, early: Bytes },
 }
 
 /// Serves a connection.
@@ -57,36 +62,45 @@ pub(crate) fn run<T: Transport, H: Handler, W: Watch>(
 ) -> impl Future<Output = Result<(), ConnectionError>> + Send {
     let mut core = Core::new(transport, settings, info, watch);
     core.sniffs_http2 = protocol == Protocol::Auto;
-    // A block, not a function: arguments of an `async fn` are stored twice.
+    // A block, not a function: arguments of an `async fn` are stored twice. Nothing but `core` and
+    // `handler` is alive while the connection idles.
     async move {
-        loop {
+        let handover = loop {
             core.start_idle();
-            let input = match poll_fn(|cx| core.poll_idle(cx)).await {
-                Wake::Input(input) => input,
-                Wake::Close => {
-                    // TLS says goodbye; if it cannot at once, so be it.
-                    poll_fn(|cx| {
-                        let _ = std::pin::Pin::new(&mut core.transport).poll_shutdown(cx);
-                        std::task::Poll::Ready(())
-                    })
-                    .await;
-                    return Ok(());
-                }
+            let activity = match poll_fn(|cx| core.poll_idle(cx)).await {
+                Some(input) => Slot::new(serve(&mut core, &*handler, input)),
+                None => return Ok(()),
             };
-            match Slot::new(serve(&mut core, &*handler, input)).await? {
-                End::Idle => {}
-                End::Closed => return Ok(()),
-                End::Http2(early) => {
-                    let Core { transport, settings, info, watch, .. } = core;
-                    let driver = Driver::new(transport, early, handler, settings, info, watch);
-                    return driver.await;
-                }
-                End::Upgrade(run, early) => {
-                    core.watch.set_deadline(None);
-                    run(Upgraded::new(early, Box::new(core.transport))).await;
-                    return Ok(());
-                }
+            match activity.await {
+                Ok(End::Idle) => {}
+                Ok(End::Closed) => return Ok(()),
+                Ok(End::Handover(handover)) => break handover,
+                Err(error) => return Err(error),
             }
+        };
+        (*handover).run(core, handler).await
+    }
+}
+
+impl Handover {
+    /// Boxed, so that a connection that never comes here pays nothing for it.
+    fn run<T: Transport, H: Handler, W: Watch>(
+        self,
+        mut core: Core<T, W>,
+        handler: Arc<H>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ConnectionError>> + Send>> {
+        core.watch.set_deadline(None);
+        let Core { transport, settings, info, watch, .. } = core;
+        match self {
+            Self::Http2 { early, request } => Box::pin(Driver::upgraded(
+                transport, early, request, handler, settings, info, watch,
+            )),
+            Self::Upgrade { run, early } => Box::pin(async move {
+                // The watch lives on: the server counts the connection by it.
+                let _watch = watch;
+                run(Upgraded::new(early, Box::new(transport))).await;
+                Ok(())
+            }),
         }
     }
 }

@@ -7,20 +7,18 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 
 use super::{
-    End,
-    active::{Active, After, CLIENT_CLOSED, Called},
+    active::{Active, After, Called},
     core::Alarm,
     encode::{self, Context, Outgoing},
-    fields::{Facts, Framing, list},
+    fields::{Facts, Framing},
     refusal::Refusal,
     send::SendError,
+    upgrade::is_offered,
 };
-use crate::{
-    Body, ConnectionError, Head, Outcome, Response, Transport, Watch, response::OnUpgrade,
-};
+use crate::{Body, ConnectionError, Head, Outcome, Response, Transport, Watch};
 
 impl<T: Transport, W: Watch> Active<'_, T, W> {
     /// Sends the response and brings the exchange to its end.
@@ -178,7 +176,7 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
     }
 
     /// Reads the rest of a body that nobody wanted, within limits; answers whether that was all.
-    async fn drain(&mut self) -> Result<bool, ConnectionError> {
+    pub(crate) async fn drain(&mut self) -> Result<bool, ConnectionError> {
         self.incoming.detach();
         let deadline = self.core.watch.now() + DRAIN_TIME_MAX;
         let mut left = self.core.settings.limits.drain_bytes_max;
@@ -220,40 +218,6 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
         }
         After::Abort(error)
     }
-
-    /// Switches protocols (RFC 9110 §7.8): after the whole request, and before any byte of what
-    /// follows it is looked at.
-    async fn switch(
-        &mut self,
-        response: Response,
-        run: OnUpgrade,
-        facts: &Facts,
-        kept: Option<Head>,
-    ) -> After {
-        if !self.incoming.is_done() && !matches!(self.drain().await, Ok(true)) {
-            self.record(kept, CLIENT_CLOSED, 0, Outcome::PeerGone);
-            return After::Abort(ConnectionError::Protocol("an upgrade with an endless body"));
-        }
-        let server = self.core.settings.server.as_ref();
-        let context = Context { facts, close: false, server, now: self.core.watch.now() };
-        encode::put_switch(self.output.buffer(), &response, &context);
-        drop(response);
-        self.record(kept, StatusCode::SWITCHING_PROTOCOLS, 0, Outcome::Complete);
-        match poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await {
-            Ok(()) => After::End(End::Upgrade(run, self.input.split().freeze())),
-            Err(error) => After::Abort(error),
-        }
-    }
-}
-
-/// Whether the peer offered the protocol to which the handler wants to switch.
-fn is_offered(facts: &Facts, head: Option<&Head>, protocol: Option<&HeaderValue>) -> bool {
-    let (Some(head), Some(protocol)) = (head, protocol) else { return false };
-    facts.offers_upgrade
-        && head
-            .header_all("upgrade")
-            .flat_map(list)
-            .any(|offer| offer.eq_ignore_ascii_case(protocol.as_bytes()))
 }
 
 /// What is known of a request that was not understood.

@@ -1,10 +1,16 @@
 //! What a peer sees of a connection, over a byte stream in memory.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod support;
 
-mod basics;
+mod bodies;
 mod chunked;
+mod contained;
 mod h2_messages;
 mod h2_support;
 mod heads;
+mod persistence;
+mod responses;
 mod smuggling;
+mod switching;
+mod timing;

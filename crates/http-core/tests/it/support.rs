@@ -9,8 +9,8 @@ use std::{
 };
 
 use hearth_http_core::{
-    Connection, ConnectionError, ConnectionInfo, Handler, Portable, Protocol, Request, Response,
-    Settings, StatusCode, TokioWatch, Watch,
+    Body, BodyError, Connection, ConnectionError, ConnectionInfo, Handler, Portable, Protocol,
+    Request, Response, Settings, StatusCode, TokioWatch, Watch,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -89,6 +89,15 @@ fn undated(bytes: &[u8]) -> String {
     format!("{before}{}", undated(&rest.as_bytes()[len..]))
 }
 
+/// The whole body, under whatever limit is set for it.
+pub(crate) async fn read(body: &mut Body) -> Result<Vec<u8>, BodyError> {
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        all.extend_from_slice(frame?.data_ref().map_or(&[][..], |data| data));
+    }
+    Ok(all)
+}
+
 /// Answers each request with what it was, and counts them.
 #[derive(Clone, Default)]
 pub(crate) struct Echo {
@@ -104,7 +113,7 @@ impl Echo {
 impl Handler for Echo {
     async fn call(&self, mut req: Request) -> Response {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        match req.take_body().collect(u64::MAX).await {
+        match read(req.body_mut()).await {
             Ok(body) => {
                 let body = String::from_utf8_lossy(&body).into_owned();
                 let (method, target) = (req.method(), req.head().target());
