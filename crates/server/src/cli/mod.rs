@@ -15,9 +15,19 @@ use hearth_config::{Report, Style};
 
 use crate::{codes::Exit, reference};
 
-/// A web server: takes a folder to the internet.
+/// A web server that takes a folder to the internet
 #[derive(Debug, Parser)]
-#[command(name = "hearth", version, about, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "hearth",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+        hearth serve                      the current folder, or what ./hearth.toml says\n  \
+        hearth serve ./site -l :80        a folder, for everybody in the network\n  \
+        hearth serve -c hearth.toml       sites, certificates, redirects, limits, logs\n  \
+        hearth check -c hearth.toml       would it start? what is wrong, and where"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
