@@ -8,6 +8,7 @@ mod slots;
 mod watch;
 
 use std::{
+    cmp::Reverse,
     pin::pin,
     sync::{
         Arc,
@@ -28,8 +29,11 @@ pub(crate) const TICK: Duration = Duration::from_millis(TICK_MILLIS);
 const TICK_MILLIS: u64 = 100;
 /// Ticks after which a clock that nobody reads goes to sleep.
 const IDLE_TICKS: u32 = 5;
-/// The tick that never comes.
-const NEVER: u64 = u64::MAX;
+/// The tick that never comes. Ticks of a connection have 32 bits, which last 13 years, so that what
+/// an idle connection costs is small.
+const NEVER: u32 = u32::MAX;
+/// A connection that is not idle.
+const BUSY: u32 = 0;
 
 /// The timers of one worker.
 #[derive(Debug)]
@@ -47,7 +51,8 @@ pub(crate) struct Wheel {
     /// Looks at the wheel that were made, for the watchdog.
     beats: AtomicU64,
     resume: Notify,
-    next_age: AtomicU32,
+    /// Numbers the moments at which connections went idle.
+    moment: AtomicU32,
     slots: Mutex<Slots<Cell>>,
 }
 
@@ -55,14 +60,12 @@ pub(crate) struct Wheel {
 #[derive(Debug)]
 struct Cell {
     /// The tick at which the connection wants to be woken.
-    deadline: AtomicU64,
+    deadline: AtomicU32,
     /// The tick at which the wheel will look at `deadline`. Changed only under the wheel's lock.
-    armed: AtomicU64,
-    /// The tick since which the connection waits for a request, and is among the first to go when
-    /// connections are scarce; `NEVER` while it does not.
-    idle_since: AtomicU64,
-    /// A number that grows from cell to cell.
-    age: u32,
+    armed: AtomicU32,
+    /// The number of the moment since which the connection waits for a request, or `BUSY`. Those
+    /// that wait longest go first when connections are scarce.
+    idle_since: AtomicU32,
     /// This connection is to drain, whatever the others do.
     shed: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -80,7 +83,7 @@ impl Wheel {
             crowded: AtomicBool::new(false),
             beats: AtomicU64::new(0),
             resume: Notify::new(),
-            next_age: AtomicU32::new(0),
+            moment: AtomicU32::new(BUSY),
             slots: Mutex::new(Slots::new()),
         })
     }
@@ -95,7 +98,7 @@ impl Wheel {
         let mut idle_ticks = 0;
         loop {
             if idle_ticks < IDLE_TICKS {
-                let next = (self.tick() + 1) * TICK_MILLIS;
+                let next = (u64::from(self.tick()) + 1) * TICK_MILLIS;
                 tokio::time::sleep_until(self.instant(next).into()).await;
             } else {
                 self.sleep().await;
@@ -135,8 +138,11 @@ impl Wheel {
             idle.filter(|cell| !cell.shed.load(Ordering::Relaxed)).cloned().collect()
         };
         if chosen.len() > count {
-            let order = |cell: &Arc<Cell>| (cell.idle_since.load(Ordering::Relaxed), cell.age);
-            chosen.select_nth_unstable_by_key(count, order);
+            // Numbers come round after some hours, so they are compared by distance.
+            let now = self.moment.load(Ordering::Relaxed);
+            let moments =
+                |cell: &Arc<Cell>| now.wrapping_sub(cell.idle_since.load(Ordering::Relaxed));
+            chosen.select_nth_unstable_by_key(count, |cell| Reverse(moments(cell)));
             chosen.truncate(count);
         }
         for cell in &chosen {
@@ -191,7 +197,7 @@ impl Wheel {
         self.beats.fetch_add(1, Ordering::Relaxed);
         let tick = self.tick();
         let mut due = Vec::new();
-        self.slots.lock().advance(tick, |cell| {
+        self.slots.lock().advance(u64::from(tick), |cell| {
             // The connection stores its deadline before it reads `armed`, here it is the other way
             // round: one of the two sees the other, so that no deadline is lost.
             cell.armed.store(NEVER, Ordering::SeqCst);
@@ -203,7 +209,7 @@ impl Wheel {
                 return None;
             }
             cell.armed.store(deadline, Ordering::SeqCst);
-            Some(deadline)
+            Some(u64::from(deadline))
         });
         due.iter().for_each(|cell| cell.wake());
     }
@@ -215,7 +221,7 @@ impl Wheel {
         if deadline < cell.armed.load(Ordering::SeqCst) {
             // The wheel looks earlier at what is further away than its ring is long, and then links
             // it again; `armed` need not know of that.
-            slots.link(index, deadline);
+            slots.link(index, u64::from(deadline));
             cell.armed.store(deadline, Ordering::SeqCst);
             if self.asleep.load(Ordering::SeqCst) {
                 self.rouse();
@@ -228,8 +234,16 @@ impl Wheel {
         self.clock.store(elapsed.as_millis() as u64, Ordering::Relaxed);
     }
 
-    fn tick(&self) -> u64 {
-        self.clock.load(Ordering::Relaxed) / TICK_MILLIS
+    fn tick(&self) -> u32 {
+        narrow(self.clock.load(Ordering::Relaxed) / TICK_MILLIS)
+    }
+
+    /// The number of this moment, for a connection that goes idle.
+    fn next_moment(&self) -> u32 {
+        // Two threads may get the same number, which makes them equal, as they almost are.
+        let next = self.moment.load(Ordering::Relaxed).wrapping_add(1).max(BUSY + 1);
+        self.moment.store(next, Ordering::Relaxed);
+        next
     }
 
     fn instant(&self, millis: u64) -> Instant {
@@ -237,17 +251,21 @@ impl Wheel {
     }
 
     /// The first tick that is not before `instant`.
-    fn tick_of(&self, instant: Instant) -> u64 {
+    fn tick_of(&self, instant: Instant) -> u32 {
         let since = instant.saturating_duration_since(self.origin);
-        let whole = since.as_secs() * (1000 / TICK_MILLIS);
+        let whole = since.as_secs().saturating_mul(1000 / TICK_MILLIS);
         let rest = since.subsec_nanos().div_ceil(TICK.subsec_nanos());
-        whole + u64::from(rest)
+        narrow(whole.saturating_add(u64::from(rest)))
     }
+}
+
+fn narrow(tick: u64) -> u32 {
+    u32::try_from(tick).unwrap_or(NEVER - 1).min(NEVER - 1)
 }
 
 impl Cell {
     fn is_idle(&self) -> bool {
-        self.idle_since.load(Ordering::Relaxed) != NEVER
+        self.idle_since.load(Ordering::Relaxed) != BUSY
     }
 
     fn wake(&self) {

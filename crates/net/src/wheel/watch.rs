@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 use hearth_http_core::{Watch, WatchEvent};
 use parking_lot::Mutex;
 
-use super::{Cell, NEVER, Wheel};
+use super::{BUSY, Cell, NEVER, Wheel};
 
 /// How long a connection may idle while connections are scarce.
 const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,52 +24,31 @@ pub(crate) struct WheelWatch {
     cell: Arc<Cell>,
     /// The waker that `cell` has, to see without a lock that it is the right one.
     waker: Option<Waker>,
-    /// What `cell.deadline` holds.
-    deadline: u64,
     index: u32,
     told_to_drain: bool,
-    /// What `cell.idle_since` holds.
-    idle_since: u64,
 }
 
 impl WheelWatch {
     pub(super) fn new(wheel: Arc<Wheel>) -> Self {
         let cell = Arc::new(Cell {
-            deadline: AtomicU64::new(NEVER),
-            armed: AtomicU64::new(NEVER),
-            idle_since: AtomicU64::new(NEVER),
-            age: wheel.next_age.fetch_add(1, Ordering::Relaxed),
+            deadline: AtomicU32::new(NEVER),
+            armed: AtomicU32::new(NEVER),
+            idle_since: AtomicU32::new(BUSY),
             shed: AtomicBool::new(false),
             waker: Mutex::new(None),
         });
         let index = wheel.slots.lock().insert(cell.clone());
-        Self {
-            wheel,
-            cell,
-            waker: None,
-            deadline: NEVER,
-            index,
-            told_to_drain: false,
-            idle_since: NEVER,
-        }
+        Self { wheel, cell, waker: None, index, told_to_drain: false }
     }
 
-    fn store_deadline(&mut self, tick: u64) {
+    fn store_deadline(&mut self, tick: u32) {
         // With a coarse clock most requests of a busy connection end here.
-        if tick == self.deadline {
+        if tick == self.cell.deadline.load(Ordering::Relaxed) {
             return;
         }
-        self.deadline = tick;
         self.cell.deadline.store(tick, Ordering::SeqCst);
         if tick < self.cell.armed.load(Ordering::SeqCst) {
             self.wheel.arm(self.index, &self.cell);
-        }
-    }
-
-    fn store_idle_since(&mut self, tick: u64) {
-        if tick != self.idle_since {
-            self.idle_since = tick;
-            self.cell.idle_since.store(tick, Ordering::Relaxed);
         }
     }
 
@@ -78,7 +57,7 @@ impl WheelWatch {
             self.told_to_drain = true;
             return Some(WatchEvent::Drain);
         }
-        if self.deadline <= self.wheel.tick() {
+        if self.cell.deadline.load(Ordering::Relaxed) <= self.wheel.tick() {
             self.store_deadline(NEVER);
             return Some(WatchEvent::Deadline);
         }
@@ -102,7 +81,7 @@ impl Watch for WheelWatch {
     }
 
     fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.store_idle_since(NEVER);
+        self.cell.idle_since.store(BUSY, Ordering::Relaxed);
         let tick = deadline.map_or(NEVER, |deadline| self.wheel.tick_of(deadline));
         self.store_deadline(tick);
     }
@@ -112,7 +91,7 @@ impl Watch for WheelWatch {
         let timeout = if crowded { idle_timeout.min(CROWDED_IDLE_TIMEOUT) } else { idle_timeout };
         let deadline = self.wheel.tick_of(self.now() + timeout);
         self.store_deadline(deadline);
-        self.store_idle_since(self.wheel.tick());
+        self.cell.idle_since.store(self.wheel.next_moment(), Ordering::Relaxed);
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<WatchEvent> {
@@ -258,6 +237,13 @@ mod tests {
         watch.set_idle_deadline(seconds(75));
         assert_eq!(event(&mut watch).await, WatchEvent::Deadline);
         assert!(begin.elapsed() < seconds(6));
+    }
+
+    #[test]
+    fn watches_are_small() {
+        assert!(size_of::<WheelWatch>() <= 40, "{}", size_of::<WheelWatch>());
+        // With the counts of its `Arc` it takes a chunk of 64 bytes.
+        assert!(size_of::<Cell>() <= 40, "{}", size_of::<Cell>());
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,19 +15,9 @@ use hearth_config::{Report, Style};
 
 use crate::{codes::Exit, reference};
 
-/// A web server that takes a folder to the internet
+/// A web server: takes a folder to the internet.
 #[derive(Debug, Parser)]
-#[command(
-    name = "hearth",
-    version,
-    propagate_version = true,
-    max_term_width = 100,
-    after_help = "Examples:\n  \
-        hearth serve                      the current folder, or what ./hearth.toml says\n  \
-        hearth serve ./site -l :80        a folder, for everybody in the network\n  \
-        hearth serve -c hearth.toml       sites, certificates, redirects, limits, logs\n  \
-        hearth check -c hearth.toml       would it start? what is wrong, and where"
-)]
+#[command(name = "hearth", version, about, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,7 +42,7 @@ pub struct SourceArgs {
     /// The folder that is served; without it and without -c: ./hearth.toml if there is one, else this folder
     #[arg(value_name = "DIR", conflicts_with = "config")]
     dir: Option<PathBuf>,
-    /// The configuration file: TOML, or JSON or YAML by its extension; HEARTH_CONFIG names it too
+    /// The configuration file, TOML, or JSON by its extension; the variable HEARTH_CONFIG names it too
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Set any key of the configuration, such as limits.max_body_size=10MiB

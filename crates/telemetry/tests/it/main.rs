@@ -3,7 +3,6 @@
 
 mod allocations;
 mod files;
-mod observers;
 
 use std::sync::Arc;
 
