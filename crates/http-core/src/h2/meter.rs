@@ -72,7 +72,7 @@ impl Meter {
             signals: Signals::default(),
             head: [0; FRAME_HEAD],
             head_len: 0,
-            frame: Frame { kind: PREFACE, ..Frame::default() },
+            frame: Frame { kind: PREFACE, len: skip, ..Frame::default() },
             ahead: skip,
             captured: [0; CAPTURE],
             captured_len: 0,
@@ -103,8 +103,9 @@ impl Meter {
     /// The number of the frame, or of the header block of several frames, that has begun and not
     /// ended. Content is not meant: it has a pace of its own.
     pub(super) fn inside(&self) -> Option<u64> {
-        let has_begun = self.head_len > 0 || self.in_header_block;
-        (has_begun || (self.ahead > 0 && self.frame.kind != DATA)).then_some(self.completed)
+        let is_silent = self.frame.kind == PREFACE && self.ahead == self.frame.len;
+        let has_more = self.ahead > 0 && self.frame.kind != DATA && !is_silent;
+        (self.head_len > 0 || self.in_header_block || has_more).then_some(self.completed)
     }
 
     /// Whether the first SETTINGS frame has passed.
@@ -275,6 +276,11 @@ mod tests {
 
     #[test]
     fn an_unfinished_frame_or_block_is_noticed() {
+        let mut meter = Meter::new(24);
+        assert_eq!(meter.inside(), None, "nothing was said");
+        meter.pass(b"PRI");
+        assert_eq!(meter.inside(), Some(0), "the preface goes on");
+
         let mut meter = Meter::new(0);
         meter.pass(&frame(HEADERS, 0, 1, b"x"));
         assert_eq!(meter.inside(), Some(0), "header block goes on");

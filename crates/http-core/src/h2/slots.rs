@@ -38,6 +38,8 @@ pub(super) enum Stage {
     Sending(Box<Sender>),
     /// Everything is with the codec; the last frame has not passed the meter.
     Flushing(Outgoing),
+    /// The answer is complete, the request is not: so much of its content is read and dropped.
+    Draining(Content, u64),
     /// Nothing is left to do.
     Flushed,
     /// What was a stream of frames is a stream of bytes.
@@ -62,6 +64,8 @@ pub(super) struct Exchange {
     pub(super) began: Instant,
     /// When it last went forward.
     pub(super) moved: Instant,
+    /// The observer was told.
+    pub(super) is_reported: bool,
     /// The body's source has nothing: the peer is not to blame for the silence.
     pub(super) awaits_source: bool,
     /// Content that had come by `moved`.
@@ -79,6 +83,8 @@ pub(super) enum Overdue {
     Upload,
     /// The peer does not take the response.
     Write,
+    /// The rest of a request that nobody wants has not come.
+    Drain,
 }
 
 impl Exchange {
@@ -96,6 +102,7 @@ impl Exchange {
             outcome: Outcome::Complete,
             began: now,
             moved: now,
+            is_reported: false,
             awaits_source: false,
             seen_bytes: 0,
             rate_mark: (now, 0),
@@ -155,6 +162,11 @@ impl<F> Slot<F> {
                 nearer(deadline);
                 deadline.filter(|at| *at <= now).map(|_| Overdue::Write)
             }
+            Stage::Draining(..) => {
+                let deadline = exchange.moved.checked_add(DRAIN_TIME);
+                nearer(deadline);
+                deadline.filter(|at| *at <= now).map(|_| Overdue::Drain)
+            }
             _ => None,
         };
         (overdue, next)
@@ -166,7 +178,7 @@ impl<F> Slot<F> {
             Stage::Handling(responder) => responder.reset(reason),
             Stage::Sending(sender) => sender.reset(reason),
             Stage::Flushing(outgoing) => outgoing.reset(reason),
-            Stage::Free | Stage::Flushed | Stage::Tunnel(_) => {}
+            Stage::Free | Stage::Flushed | Stage::Draining(..) | Stage::Tunnel(_) => {}
         }
     }
 }
@@ -227,14 +239,13 @@ impl<F> Slots<F> {
         Some(index)
     }
 
-    /// Frees a place; answers what is known of the exchange.
-    pub(super) fn close(&mut self, index: usize, now: Instant) -> Option<Exchange> {
-        let slot = self.get(index)?;
-        slot.stage = Stage::Free;
-        let empty = Exchange::new(0, Method::GET, now);
-        let exchange = std::mem::replace(&mut slot.exchange, empty);
-        self.free.push(index);
-        Some(exchange)
+    /// Frees a place.
+    pub(super) fn close(&mut self, index: usize, now: Instant) {
+        if let Some(slot) = self.get(index) {
+            slot.stage = Stage::Free;
+            slot.exchange = Exchange::new(0, Method::GET, now);
+            self.free.push(index);
+        }
     }
 
     /// Gives the memory of the places back, if none is used.
@@ -256,5 +267,7 @@ fn no_answer() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
+/// How long the rest of an unwanted request is waited for.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 const FAR: Duration = Duration::from_secs(3600);
 const KEPT_WHEN_IDLE: usize = 8;

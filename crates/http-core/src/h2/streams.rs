@@ -85,22 +85,49 @@ where
                     }
                 }
             }
+            Stage::Draining(..) => self.drain_request(index, now),
             Stage::Free | Stage::Flushed | Stage::Flushing(_) => {}
         }
     }
 
     /// The last frame of a response passed the meter.
     pub(super) fn flushed(&mut self, index: usize, now: Instant) {
-        if let Some(slot) = self.slots.get(index)
-            && matches!(slot.stage, Stage::Flushing(_))
-        {
-            let outcome = slot.exchange.outcome;
-            self.close(index, outcome, now);
+        let Some(slot) = self.slots.get(index) else { return };
+        if !matches!(slot.stage, Stage::Flushing(_)) {
+            return;
+        }
+        let outcome = slot.exchange.outcome;
+        let unread = slot.exchange.upload.as_ref().and_then(|upload| upload.take_unread());
+        let Some(content) = unread else { return self.close(index, outcome, now) };
+        self.report(index, outcome, now);
+        if let Some(slot) = self.slots.get(index) {
+            slot.exchange.moved = now;
+            slot.stage = Stage::Draining(content, self.settings.limits.drain_bytes_max);
+        }
+        self.drain_request(index, now);
+    }
+
+    /// Reads on in a request that was answered before its end. Past a certain amount, or time, it is
+    /// reset with NO_ERROR (RFC 9113 §8.1), which the codec does when the stream is dropped.
+    fn drain_request(&mut self, index: usize, now: Instant) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let Stage::Draining(content, left) = &mut slot.stage else { return };
+        let mut cx = Context::from_waker(&slot.waker);
+        loop {
+            match content.poll_data(&mut cx) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(data))) if data.len() as u64 <= *left => {
+                    content.release(data.len());
+                    *left -= data.len() as u64;
+                }
+                Poll::Ready(_) => return self.close(index, Outcome::Complete, now),
+            }
         }
     }
 
     /// Ends an exchange, whatever state it is in.
     pub(super) fn close(&mut self, index: usize, outcome: Outcome, now: Instant) {
+        self.report(index, outcome, now);
         let Some(slot) = self.slots.get(index) else { return };
         // Both belong to the application, whose destructors may panic.
         let dropped = catch_unwind(AssertUnwindSafe(|| {
@@ -111,19 +138,26 @@ where
             self.report_panic(&*panic);
         }
         self.turns.leave(index);
-        let Some(exchange) = self.slots.close(index, now) else { return };
+        self.slots.close(index, now);
+    }
+
+    /// Tells ledger and observer how an exchange ended, once.
+    fn report(&mut self, index: usize, outcome: Outcome, now: Instant) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let exchange = &mut slot.exchange;
+        if std::mem::replace(&mut exchange.is_reported, true) {
+            return;
+        }
         if outcome == Outcome::Complete {
             self.ledger.completed();
         }
         if let Some(observer) = &self.settings.observer {
-            observer.on_exchange(&crate::Exchange {
-                connection: &self.info,
-                head: exchange.head.as_ref(),
-                status: exchange.status,
-                body_bytes: exchange.body_bytes,
-                duration: now.saturating_duration_since(exchange.began),
-                outcome,
-            });
+            let head = exchange.head.as_ref();
+            let mut seen = crate::Exchange::new(&self.info, head, exchange.status);
+            seen.body_bytes = exchange.body_bytes;
+            seen.duration = now.saturating_duration_since(exchange.began);
+            seen.outcome = outcome;
+            observer.on_exchange(&seen);
         }
     }
 
@@ -141,6 +175,7 @@ where
                     upload.time_out();
                 }
             }
+            Overdue::Drain => self.close(index, Outcome::Complete, now),
             Overdue::Write => {
                 slot.reset(Reason::CANCEL);
                 self.close(index, Outcome::PeerGone, now);

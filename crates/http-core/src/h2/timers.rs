@@ -56,7 +56,8 @@ pub(super) struct Timers {
     began: Instant,
     age_at: Option<Instant>,
     close_at: Option<Instant>,
-    idle_at: Option<Instant>,
+    /// After which request, and when that is too long ago.
+    idle_at: Option<(u64, Instant)>,
     inside: Option<(u64, Instant)>,
     output: Option<(u64, Instant)>,
     received: (u64, Instant),
@@ -67,7 +68,7 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new(limits: &Limits, connection: u64, now: Instant) -> Self {
-        let stalls = limits.body_stall_timeout.min(limits.write_stall_timeout).min(RATE_WINDOW);
+        let stalls = limits.body_stall_timeout.min(limits.write_stall_timeout).min(SWEEP_MAX);
         let sweep = limits.handler_timeout.map_or(stalls, |handler| handler.min(stalls));
         Self {
             first_request: limits.first_request_timeout,
@@ -90,7 +91,7 @@ impl Timers {
 
     /// Notes what a turn of work left behind.
     pub(super) fn observe(&mut self, sight: Sight, now: Instant) {
-        let Sight { live, received, sent, is_ending, .. } = sight;
+        let Sight { live, requests, received, sent, is_ending, .. } = sight;
         if received != self.received.0 {
             self.received = (received, now);
             self.ping = None;
@@ -98,9 +99,9 @@ impl Timers {
         self.may_ping = live > 0 && !is_ending;
         self.idle_at = match self.idle_at {
             _ if live > 0 || is_ending => None,
-            _ if sight.requests == 0 => self.began.checked_add(self.first_request),
-            Some(at) => Some(at),
-            None => now.checked_add(self.idle),
+            Some((known, at)) if known == requests => Some((known, at)),
+            _ if requests == 0 => self.began.checked_add(self.first_request).map(|at| (0, at)),
+            _ => now.checked_add(self.idle).map(|at| (requests, at)),
         };
         self.sweep_at = match self.sweep_at {
             _ if live == 0 => None,
@@ -146,7 +147,7 @@ impl Timers {
         [
             self.age_at,
             self.close_at,
-            self.idle_at,
+            self.idle_at.map(|(_, at)| at),
             after(self.inside.map(|(_, since)| since), self.head),
             after(self.output.map(|(_, since)| since), self.write_stall),
             ping,
@@ -176,7 +177,7 @@ impl Timers {
             self.ping = None;
             self.may_ping = false;
             Some(Due::PingLost)
-        } else if reached(self.idle_at) {
+        } else if reached(self.idle_at.map(|(_, at)| at)) {
             self.idle_at = None;
             Some(Due::Idle)
         } else if reached(self.age_at) {
@@ -202,6 +203,8 @@ fn jitter(age: Duration, connection: u64) -> Duration {
     age.mul_f64(0.9 + 0.2 * (spread as f64 / f64::from(u32::MAX)))
 }
 
+/// The shortest patience that a stream can need, unless a limit is shorter.
+const SWEEP_MAX: Duration = Duration::from_secs(1);
 /// Over what time the pace of an upload is averaged.
 pub(super) const RATE_WINDOW: Duration = Duration::from_secs(5);
 const PING_AFTER: Duration = Duration::from_secs(30);
@@ -249,7 +252,7 @@ mod tests {
         assert_eq!(schedule(Sight { is_ending: true, ..QUIET }, 600), []);
         assert_eq!(schedule(QUIET, 4000), [(75, Due::Idle), (3240, Due::Age)]);
         let live = Sight { live: 1, ..QUIET };
-        let want = [(5, Due::Sweep), (30, Due::Ping), (40, Due::PingLost)];
+        let want = [(1, Due::Sweep), (30, Due::Ping), (40, Due::PingLost)];
         assert_eq!(schedule(live, 60), want);
     }
 

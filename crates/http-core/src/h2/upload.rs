@@ -18,7 +18,7 @@ use super::codec::{Content, Failure};
 use crate::{BodyError, BodyStream, Limits};
 
 /// What the driver and the body, which the handler may have given away, know of each other.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Progress {
     /// The handler asked for content; what `Expect: 100-continue` waits for.
     asked: AtomicBool,
@@ -29,13 +29,15 @@ pub(super) struct Progress {
     fate: Mutex<Fate>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Fate {
     /// The status that the failure of the body means for the response.
     status: Option<StatusCode>,
     /// The driver has lost patience.
     timed_out: bool,
     waker: Option<Waker>,
+    /// Content that the handler did not want.
+    unread: Option<Content>,
 }
 
 impl Progress {
@@ -56,6 +58,11 @@ impl Progress {
         self.fate.lock().status
     }
 
+    /// The content, if the handler let go of it before its end.
+    pub(super) fn take_unread(&self) -> Option<Content> {
+        self.fate.lock().unread.take()
+    }
+
     /// Ends the body with [`BodyError::Timeout`].
     pub(super) fn time_out(&self) {
         let mut fate = self.fate.lock();
@@ -68,7 +75,8 @@ impl Progress {
 
 /// A request's content as a [`BodyStream`].
 pub(super) struct Upload {
-    content: Content,
+    /// There until the end.
+    content: Option<Content>,
     progress: Arc<Progress>,
     stage: Stage,
     limit: u64,
@@ -87,7 +95,7 @@ enum Stage {
 impl Upload {
     pub(super) fn new(content: Content, len: Option<u64>, limits: &Limits) -> Self {
         Self {
-            content,
+            content: Some(content),
             progress: Arc::default(),
             stage: Stage::Data,
             limit: limits.body_bytes_max,
@@ -115,6 +123,7 @@ impl Upload {
     /// The peer reset the stream, or broke its framing: nobody is left to be answered.
     fn failed(&mut self, failure: &Failure) -> Poll<Option<Polled>> {
         self.stage = Stage::End;
+        self.content = None;
         self.progress.waiting.store(false, Relaxed);
         Poll::Ready(Some(Err(match failure {
             Failure::Protocol(_) => BodyError::Malformed("stream error"),
@@ -124,7 +133,8 @@ impl Upload {
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Polled>> {
         loop {
-            let data = match ready!(self.content.poll_data(cx)) {
+            let Some(content) = &mut self.content else { return Poll::Ready(None) };
+            let data = match ready!(content.poll_data(cx)) {
                 Some(Ok(data)) => data,
                 Some(Err(failure)) => return self.failed(&failure),
                 None => {
@@ -133,7 +143,7 @@ impl Upload {
                 }
             };
             // The window opens again only when the handler takes the octets.
-            self.content.release(data.len());
+            content.release(data.len());
             if data.is_empty() {
                 continue;
             }
@@ -148,11 +158,13 @@ impl Upload {
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Option<Polled>> {
-        let trailers = match ready!(self.content.poll_trailers(cx)) {
+        let Some(content) = &mut self.content else { return Poll::Ready(None) };
+        let trailers = match ready!(content.poll_trailers(cx)) {
             Ok(trailers) => trailers,
             Err(failure) => return self.failed(&failure),
         };
         self.stage = Stage::End;
+        self.content = None;
         let Some(fields) = trailers.filter(|fields| !fields.is_empty()) else {
             return Poll::Ready(None);
         };
@@ -202,13 +214,22 @@ impl BodyStream for Upload {
     fn size_hint(&self) -> SizeHint {
         match self.left {
             Some(left) if self.stage == Stage::Data => SizeHint::with_exact(left),
-            None if self.stage == Stage::Data && !self.content.is_end() => SizeHint::default(),
+            None if self.content.as_ref().is_some_and(|content| !content.is_end()) => {
+                SizeHint::default()
+            }
             _ => SizeHint::with_exact(0),
         }
     }
 
     fn set_limit(mut self: Pin<&mut Self>, bytes_max: u64) {
         self.limit = bytes_max;
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // A little more is read, so that a small rest need not be answered with a reset.
+        self.progress.fate.lock().unread = self.content.take();
     }
 }
 

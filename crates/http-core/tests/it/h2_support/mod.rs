@@ -1,7 +1,5 @@
 //! A connection in memory: the server under test on one end, a client on the other.
 
-#![allow(dead_code, unused_imports)]
-
 mod app;
 mod raw;
 
@@ -27,7 +25,7 @@ use tokio::{io::DuplexStream, task::JoinHandle};
 
 pub(crate) use self::{
     app::{App, pattern},
-    raw::{Frame, Raw, kind},
+    raw::{Frame, Raw, block, integer, kind, request_fields},
 };
 
 /// What the server end of a connection did.

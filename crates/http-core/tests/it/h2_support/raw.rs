@@ -71,6 +71,26 @@ impl Frame {
         bytes
     }
 
+    /// The frames of a whole connection; one that is cut off is left out.
+    pub(crate) fn parse(mut bytes: &[u8]) -> Vec<Self> {
+        let mut frames = Vec::new();
+        while let Some(([l0, l1, l2, kind, flags, s0, s1, s2, s3], rest)) =
+            bytes.split_first_chunk()
+        {
+            let len = u32::from_be_bytes([0, *l0, *l1, *l2]) as usize;
+            let Some((payload, rest)) = rest.split_at_checked(len) else { break };
+            let stream = u32::from_be_bytes([*s0, *s1, *s2, *s3]);
+            frames.push(Self::new(*kind, *flags, stream, payload));
+            bytes = rest;
+        }
+        frames
+    }
+
+    /// The last stream that GOAWAY names.
+    pub(crate) fn last_stream(&self) -> u32 {
+        u32::from_be_bytes(self.payload[..4].try_into().expect("a stream"))
+    }
+
     pub(crate) fn is_end(&self) -> bool {
         self.flags & 1 != 0
     }
