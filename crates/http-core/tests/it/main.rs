@@ -1,4 +1,5 @@
 //! What a peer sees of a connection, over a byte stream in memory.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod support;
 
