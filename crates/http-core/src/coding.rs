@@ -39,6 +39,16 @@ impl Coding {
     }
 }
 
+/// Encodes whole contents, for whoever keeps the result: a cache of files, for instance.
+pub trait ContentEncoder: Send + Sync + 'static {
+    /// The codings that content of this media type should be offered in, the preferred first; none where
+    /// encoding gains nothing.
+    fn codings(&self, content_type: &[u8]) -> &[Coding];
+
+    /// The encoded content; `None` where it would not be smaller. Takes milliseconds for each MiB.
+    fn encode(&self, coding: Coding, content: &[u8]) -> Option<Vec<u8>>;
+}
+
 /// What `Accept-Encoding` says of each [`Coding`]: a weight from 0 (refused) to 1000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AcceptEncoding {

@@ -27,7 +27,7 @@ mod watch;
 
 pub use crate::{
     body::{Body, BodyError, BodyStream, FileBody},
-    coding::{AcceptEncoding, Coding},
+    coding::{AcceptEncoding, Coding, ContentEncoder},
     connection::{Abuse, ConnectionInfo, Exchange, Observer, Outcome, TlsInfo},
     future::ResponseFuture,
     handler::{BoxHandler, BoxMiddleware, Chain, Handler, Middleware, Next, handler_fn},

@@ -3,10 +3,11 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use hearth_http_core::{Coding, HeaderValue};
+use hearth_http_core::{Coding, ContentEncoder, HeaderValue};
 
 use crate::{
     StaticFiles, Symlinks,
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// Builds a [`StaticFiles`]; every option has a default.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use]
 pub struct Builder {
     root: PathBuf,
@@ -37,6 +38,8 @@ pub struct Builder {
     hot_file_bytes_max: u64,
     hot_bytes_max: usize,
     open_files_max: usize,
+    encoder: Option<Arc<dyn ContentEncoder>>,
+    encoded_file_bytes_max: u64,
     check_interval: Duration,
     clock: Clock,
 }
@@ -89,6 +92,8 @@ impl Builder {
             hot_file_bytes_max: 64 * 1024,
             hot_bytes_max: 32 * 1024 * 1024,
             open_files_max: 256,
+            encoder: None,
+            encoded_file_bytes_max: 256 * 1024,
             check_interval: Duration::from_secs(1),
             clock: Clock::default(),
         }
@@ -162,6 +167,22 @@ impl Builder {
     /// the coding. Default yes.
     pub fn precompressed(mut self, precompressed: bool) -> Self {
         self.precompressed = precompressed;
+        self
+    }
+
+    /// Encodes files that have no precompressed sibling, once for each version of the file, when a client first
+    /// asks for it; the result is kept in memory like a small file. Default none: then compression, if any, is
+    /// done for each response by whatever stands around this handler.
+    ///
+    /// The first request for a file and a coding waits for the encoder, on the thread that serves it.
+    pub fn encoder(mut self, encoder: Arc<dyn ContentEncoder>) -> Self {
+        self.encoder = Some(encoder);
+        self
+    }
+
+    /// The largest file that [`encoder`](Self::encoder) is given. Default 256 KiB.
+    pub fn encoded_file_bytes_max(mut self, bytes: u64) -> Self {
+        self.encoded_file_bytes_max = bytes;
         self
     }
 
@@ -250,7 +271,15 @@ impl Builder {
             rules,
             immutable_hashed: self.immutable_hashed,
             hot_file_bytes_max: self.hot_file_bytes_max,
+            encoder: self.encoder.clone(),
+            encoded_file_bytes_max: self.encoded_file_bytes_max,
         })
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("root", &self.root).finish_non_exhaustive()
     }
 }
 

@@ -310,6 +310,8 @@ mod tests {
             rules: Vec::new(),
             immutable_hashed: true,
             hot_file_bytes_max: if hot { u64::MAX } else { 0 },
+            encoder: None,
+            encoded_file_bytes_max: 0,
         };
         let metadata = file.as_file().metadata().expect("metadata");
         let file = file.reopen().expect("the file");

@@ -22,7 +22,7 @@ use crate::{
     clock::Clock,
     conditional::{self, Asks, Verdict},
     listing, media, multipart,
-    page::{Opened, Page, Presentation, Variant},
+    page::{Choice, Opened, Page, Presentation, Variant},
     path::{self, Refusal},
     range::{self, Selection},
     root::{OpenError, Root},
@@ -120,7 +120,7 @@ impl Site {
         let key = path::key(raw, &mut buffer).map_err(|refusal| refused(raw, refusal))?;
         let asks = Asks::of(req.head());
         let now = self.clock.now();
-        if let Some(response) = self.cache.hit(key, now, |local| answer(local, req, asks)) {
+        if let Some(response) = self.hit(key, req, asks, now) {
             return Ok(response);
         }
         path::check(key, self.options.hidden_files).map_err(|refusal| refused(raw, refusal))?;
@@ -154,7 +154,7 @@ impl Site {
         if is_known && !content_type.as_bytes().starts_with(b"text/html") {
             return Err(StatusCode::NOT_FOUND);
         }
-        if let Some(response) = self.cache.hit(fallback, now, |local| answer(local, req, asks)) {
+        if let Some(response) = self.hit(fallback, req, asks, now) {
             return Ok(response);
         }
         match self.page(fallback, fallback, StatusCode::OK, now) {
@@ -178,7 +178,7 @@ impl Site {
         let now = self.clock.now();
         // Preconditions and ranges are about what was asked for, which is not this.
         let asks = Asks { encoding: Asks::of(req.head()).encoding, ..Asks::default() };
-        if let Some(response) = self.cache.hit(key, now, |local| answer(local, req, asks)) {
+        if let Some(response) = self.hit(key, req, asks, now) {
             return response;
         }
         match self.page(key, name, status, now) {
@@ -190,11 +190,43 @@ impl Site {
         }
     }
 
+    /// The answer of a page that this thread has at hand, if no part of it must be made first.
+    fn hit(&self, key: &str, req: &Request, asks: Asks, now: u64) -> Option<Response> {
+        let answer = |local: &Local| match choose(&local.page, req, asks) {
+            Choice::Variant(index) => Some(answer(local, index, req, asks)),
+            Choice::Offer(_) => None,
+        };
+        self.cache.hit(key, now, answer).flatten()
+    }
+
     fn first_answer(&self, key: &str, page: Arc<Page>, req: &Request, asks: Asks) -> Response {
+        let page = match choose(&page, req, asks) {
+            Choice::Variant(_) => page,
+            Choice::Offer(coding) => self.encoded(key, page, coding),
+        };
+        let index = match choose(&page, req, asks) {
+            Choice::Variant(index) => index,
+            Choice::Offer(_) => page.identity(),
+        };
         let local = Local::new(page);
-        let response = answer(&local, req, asks);
+        let response = answer(&local, index, req, asks);
         self.cache.keep(key, local);
         response
+    }
+
+    /// The page with one more variant. Threads that want the same at once each make it; the last is kept.
+    fn encoded(&self, key: &str, page: Arc<Page>, coding: Coding) -> Arc<Page> {
+        match page.with_encoded(coding, &self.presentation) {
+            Ok(encoded) => {
+                let encoded = Arc::new(encoded);
+                self.cache.insert(key, &encoded, self.clock.now());
+                encoded
+            }
+            Err(error) => {
+                tracing::error!(path = %page.path, %error, "the file cannot be read");
+                page
+            }
+        }
     }
 
     /// The page of `key`: from the store if the disk still agrees, otherwise loaded from `path`.
@@ -312,14 +344,18 @@ fn refused(raw: &str, refusal: Refusal) -> StatusCode {
     if refusal.is_malformed() { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND }
 }
 
-/// The response that a page gives to a request: RFC 9110 §13.2.2, then ranges.
-fn answer(local: &Local, req: &Request, asks: Asks) -> Response {
-    let page = &*local.page;
-    let index = if asks.encoding && page.variants.len() > 1 {
+/// Which variant of a page a request asks for.
+fn choose(page: &Page, req: &Request, asks: Asks) -> Choice {
+    if asks.encoding && page.is_negotiated() {
         page.choose(AcceptEncoding::parse(req.head().header_all("accept-encoding")))
     } else {
-        page.identity()
-    };
+        Choice::Variant(page.identity())
+    }
+}
+
+/// The response that a variant gives to a request: RFC 9110 §13.2.2, then ranges.
+fn answer(local: &Local, index: usize, req: &Request, asks: Asks) -> Response {
+    let page = &*local.page;
     let (Some(variant), Some(ready)) = (page.variants.get(index), local.ready.get(index)) else {
         return Response::status_text(StatusCode::INTERNAL_SERVER_ERROR);
     };

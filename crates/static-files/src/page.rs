@@ -6,14 +6,14 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use hearth_http_core::{
-    AcceptEncoding, Coding, FileBody, HeaderValue, Headers, StatusCode, header,
+    AcceptEncoding, Coding, ContentEncoder, FileBody, HeaderValue, Headers, StatusCode, header,
 };
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
@@ -33,6 +33,8 @@ pub(crate) struct Page {
     pub(crate) status: StatusCode,
     /// Best coding first, identity last; never empty.
     pub(crate) variants: Variants,
+    /// Codings in which it could be had too, once somebody asks.
+    offers: Offers,
     /// When it was last compared with the disk, in the clock's milliseconds.
     pub(crate) checked: AtomicU64,
     /// Set by a hit, cleared by the hand that looks for something to evict.
@@ -41,7 +43,17 @@ pub(crate) struct Page {
     pub(crate) retired: AtomicBool,
 }
 
-pub(crate) type Variants = SmallVec<[Variant; 1]>;
+pub(crate) type Variants = SmallVec<[Arc<Variant>; 1]>;
+type Offers = SmallVec<[Coding; 4]>;
+
+/// What a client gets of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// A variant that has to be made first.
+    Offer(Coding),
+    /// The variant of this index.
+    Variant(usize),
+}
 
 /// One representation.
 #[derive(Debug)]
@@ -56,7 +68,10 @@ pub(crate) struct Variant {
     pub(crate) headers: Headers,
     /// The fields of a 304 (RFC 9110 §15.4.5).
     pub(crate) headers_unmodified: Headers,
+    /// Of the file, or of the file that this was encoded from.
     stamp: Stamp,
+    /// Whether it was encoded here rather than read from a file of its own.
+    is_derived: bool,
     /// Whether the file was at rest when it was read. If not, it may have changed again without a trace in
     /// its times, so it is read again at the next check.
     settled: bool,
@@ -81,13 +96,16 @@ pub(crate) struct Opened {
 }
 
 /// What decides how files are presented.
-#[derive(Debug)]
 pub(crate) struct Presentation {
     pub(crate) media_types: Overrides,
     pub(crate) rules: Vec<Rule>,
     pub(crate) immutable_hashed: bool,
     /// Files up to this size are kept in memory.
     pub(crate) hot_file_bytes_max: u64,
+    /// Makes encoded variants of files that have no precompressed sibling.
+    pub(crate) encoder: Option<Arc<dyn ContentEncoder>>,
+    /// Files up to this size are encoded.
+    pub(crate) encoded_file_bytes_max: u64,
 }
 
 impl Page {
@@ -103,27 +121,61 @@ impl Page {
         now: u64,
     ) -> io::Result<Self> {
         let opened: SmallVec<[Opened; 4]> = opened.into_iter().collect();
-        let negotiated = opened.len() > 1;
+        let offers = presentation.offers(path, &opened);
+        let negotiated = opened.len() + offers.len() > 1;
         let look = Look::new(path, status, negotiated, presentation);
         let variants = opened
             .into_iter()
             .map(|opened| Variant::load(opened, &look, presentation.hot_file_bytes_max))
+            .map(|variant| variant.map(Arc::new))
             .collect::<io::Result<_>>()?;
-        Ok(Self {
+        Ok(Self::new(path, status, variants, offers, now))
+    }
+
+    fn new(
+        path: &str,
+        status: StatusCode,
+        variants: Variants,
+        offers: Offers,
+        checked: u64,
+    ) -> Self {
+        Self {
             path: path.into(),
             status,
             variants,
-            checked: AtomicU64::new(now),
+            offers,
+            checked: AtomicU64::new(checked),
             used: AtomicBool::new(false),
             retired: AtomicBool::new(false),
-        })
+        }
+    }
+
+    /// The same page with a variant in `coding`, or without the offer of it where encoding gains nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn with_encoded(
+        &self,
+        coding: Coding,
+        presentation: &Presentation,
+    ) -> io::Result<Self> {
+        let mut variants = self.variants.clone();
+        if let (Some(encoder), Some(identity)) = (&presentation.encoder, variants.last()) {
+            let look = Look::new(&self.path, self.status, true, presentation);
+            if let Some(variant) = identity.encoded(coding, &**encoder, &look)? {
+                variants.insert(self.identity(), Arc::new(variant));
+            }
+        }
+        let offers = self.offers.iter().copied().filter(|offer| *offer != coding).collect();
+        let checked = self.checked.load(Ordering::Relaxed);
+        Ok(Self::new(&self.path, self.status, variants, offers, checked))
     }
 
     /// Whether these files are still those that the page was made of.
     pub(crate) fn is_current(&self, path: &str, opened: &[Opened]) -> bool {
         *self.path == *path
-            && self.variants.len() == opened.len()
-            && self.variants.iter().zip(opened).all(|(variant, opened)| {
+            && self.from_files().count() == opened.len()
+            && self.from_files().zip(opened).all(|(variant, opened)| {
                 variant.settled
                     && variant.coding == opened.coding
                     && variant.stamp == Stamp::of(&opened.metadata)
@@ -132,7 +184,7 @@ impl Page {
 
     /// Whether a file of this page was written to in place, so that responses under way were mixed or cut.
     pub(crate) fn was_overwritten(&self, opened: &[Opened]) -> bool {
-        self.variants.iter().zip(opened).any(|(variant, opened)| {
+        self.from_files().zip(opened).any(|(variant, opened)| {
             let now = Stamp::of(&opened.metadata);
             matches!(variant.source, Source::File(_))
                 && (now.device, now.inode) == (variant.stamp.device, variant.stamp.inode)
@@ -140,13 +192,31 @@ impl Page {
         })
     }
 
-    /// Which variant the client wants most. Identity is the answer where it accepts nothing that there is:
-    /// a response that it may be able to use is better than 406.
-    pub(crate) fn choose(&self, accept: AcceptEncoding) -> usize {
-        let coding = accept.choose(self.variants.iter().map(|variant| variant.coding));
-        coding
-            .and_then(|coding| self.variants.iter().position(|known| known.coding == coding))
-            .unwrap_or(self.identity())
+    /// What the client wants most; of codings that it likes equally, one that is there. Identity is the answer
+    /// where it accepts nothing that there is: a response that it may be able to use is better than 406.
+    pub(crate) fn choose(&self, accept: AcceptEncoding) -> Choice {
+        let (encoded, identity) = self.variants.split_at(self.identity());
+        let coding = accept.choose(
+            encoded
+                .iter()
+                .map(|variant| variant.coding)
+                .chain(self.offers.iter().copied())
+                .chain(identity.iter().map(|variant| variant.coding)),
+        );
+        let Some(coding) = coding else { return Choice::Variant(self.identity()) };
+        match self.variants.iter().position(|variant| variant.coding == coding) {
+            Some(index) => Choice::Variant(index),
+            None => Choice::Offer(coding),
+        }
+    }
+
+    /// Whether there is anything to choose between.
+    pub(crate) fn is_negotiated(&self) -> bool {
+        self.variants.len() > 1 || !self.offers.is_empty()
+    }
+
+    fn from_files(&self) -> impl Iterator<Item = &Arc<Variant>> {
+        self.variants.iter().filter(|variant| !variant.is_derived)
     }
 
     pub(crate) fn identity(&self) -> usize {
@@ -155,7 +225,7 @@ impl Page {
 
     /// Bytes of memory it is charged for.
     pub(crate) fn memory(&self) -> usize {
-        let of = |variant: &Variant| match &variant.source {
+        let of = |variant: &Arc<Variant>| match &variant.source {
             Source::File(_) => PAGE_OVERHEAD,
             Source::Memory(bytes) => PAGE_OVERHEAD + bytes.len(),
         };
@@ -165,6 +235,27 @@ impl Page {
     /// File descriptors it holds.
     pub(crate) fn files(&self) -> usize {
         self.variants.iter().filter(|variant| matches!(variant.source, Source::File(_))).count()
+    }
+}
+
+impl Presentation {
+    /// The codings that a file without siblings in them could be encoded in.
+    fn offers(&self, path: &str, opened: &[Opened]) -> Offers {
+        let (Some(encoder), Some(identity)) = (&self.encoder, opened.last()) else {
+            return Offers::new();
+        };
+        if identity.metadata.len() > self.encoded_file_bytes_max {
+            return Offers::new();
+        }
+        let (content_type, _) = media::content_type(path, &self.media_types);
+        let codings = encoder.codings(content_type.as_bytes()).iter().copied();
+        codings.filter(|coding| opened.iter().all(|known| known.coding != *coding)).collect()
+    }
+}
+
+impl std::fmt::Debug for Presentation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Presentation").field("rules", &self.rules).finish_non_exhaustive()
     }
 }
 
@@ -190,30 +281,60 @@ impl Variant {
         let Opened { coding, file, metadata } = opened;
         let stamp = Stamp::of(&metadata);
         let (source, etag) = if metadata.len() <= hot_file_bytes_max {
-            let bytes = read(&file, metadata.len())?;
-            let etag = format!("\"{:016x}-{:x}\"", xxh3_64(&bytes), bytes.len());
-            (Source::Memory(bytes), etag)
+            let source = Source::Memory(read(&file, metadata.len())?);
+            let etag = source.etag().unwrap_or_default();
+            (source, etag)
         } else {
             let len = metadata.len();
             (Source::File(FileBody { file: Arc::new(file), offset: 0, len }), stamp.etag())
         };
-        let etag = HeaderValue::try_from(etag).map_err(io::Error::other)?;
+        let mut variant = Self::new(coding, source, &etag, stamp, look)?;
+        variant.settled &= stamp.len == variant.len;
+        Ok(variant)
+    }
+
+    /// This representation, encoded.
+    fn encoded(
+        &self,
+        coding: Coding,
+        encoder: &dyn ContentEncoder,
+        look: &Look,
+    ) -> io::Result<Option<Self>> {
+        let encoded = match &self.source {
+            Source::File(file) => encoder.encode(coding, &read(&file.file, file.len)?),
+            Source::Memory(bytes) => encoder.encode(coding, bytes),
+        };
+        let Some(encoded) = encoded else { return Ok(None) };
+        let source = Source::Memory(encoded.into());
+        let etag = source.etag().unwrap_or_default();
+        let mut variant = Self::new(coding, source, &etag, self.stamp, look)?;
+        variant.is_derived = true;
+        Ok(Some(variant))
+    }
+
+    fn new(
+        coding: Coding,
+        source: Source,
+        etag: &str,
+        stamp: Stamp,
+        look: &Look,
+    ) -> io::Result<Self> {
         let len = match &source {
             Source::File(file) => file.len,
             Source::Memory(bytes) => bytes.len() as u64,
         };
-        let modified = stamp.modified_seconds();
         let mut variant = Self {
             coding,
             source,
             len,
-            etag,
-            modified,
+            etag: HeaderValue::try_from(etag).map_err(io::Error::other)?,
+            modified: stamp.modified_seconds(),
             content_type: look.content_type.clone(),
             headers: Headers::new(),
             headers_unmodified: Headers::new(),
             stamp,
-            settled: stamp.is_settled() && stamp.len == len,
+            is_derived: false,
+            settled: stamp.is_settled(),
         };
         variant.describe(look);
         Ok(variant)
@@ -252,6 +373,16 @@ impl Variant {
             date.map(|date| HeaderValue::try_from(httpdate::fmt_http_date(date)))
         {
             self.headers.append(header::LAST_MODIFIED, date);
+        }
+    }
+}
+
+impl Source {
+    /// A tag made of the content, where that is in memory.
+    fn etag(&self) -> Option<String> {
+        match self {
+            Self::File(_) => None,
+            Self::Memory(bytes) => Some(format!("\"{:016x}-{:x}\"", xxh3_64(bytes), bytes.len())),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::io;
 
 use hearth_http_core::{
-    AcceptEncoding, Body, BodyStream, Coding, FileBody, Head, HeaderName, HeaderValue, Headers,
-    Method, Middleware, Next, Request, Response, StatusCode, header,
+    AcceptEncoding, Body, BodyStream, Coding, ContentEncoder, FileBody, Head, HeaderName,
+    HeaderValue, Headers, Method, Middleware, Next, Request, Response, StatusCode, header,
 };
 
 mod encoder;
@@ -23,6 +23,9 @@ use types::Types;
 ///
 /// Content of up to 256 KiB is encoded in one go and keeps a length. More than that, and what has no length, is
 /// encoded 32 KiB at a time, so that no worker is held up, and flushed whenever its source pauses.
+///
+/// Nothing is kept: each response is encoded anew. For files that do not change between requests it also is a
+/// [`ContentEncoder`], whose results `hearth-static-files` keeps.
 ///
 /// # Security
 /// Do not compress a page that holds both a secret and text that a stranger can choose: its length tells how
@@ -201,6 +204,19 @@ impl Middleware for Compress {
     async fn handle(&self, req: Request, next: Next<'_>) -> Response {
         let wish = Wish::of(&req);
         self.apply(next.run(req).await, &wish)
+    }
+}
+
+impl ContentEncoder for Compress {
+    fn codings(&self, content_type: &[u8]) -> &[Coding] {
+        if self.types.contains(content_type) { &self.codings } else { &[] }
+    }
+
+    fn encode(&self, coding: Coding, content: &[u8]) -> Option<Vec<u8>> {
+        if (content.len() as u64) < self.bytes_min {
+            return None;
+        }
+        encoder::at_once(coding, self.levels, content)
     }
 }
 
