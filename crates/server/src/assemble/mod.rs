@@ -45,16 +45,24 @@ pub struct Failure {
     pub exit: Exit,
 }
 
-/// Starts what the plan says.
+/// Makes the plan's log that of the process, panics included.
+///
+/// # Errors
+/// [`Failure`] where it cannot be opened, or the process has one already.
+pub fn install_log(plan: &Plan) -> Result<WriterGuard, Failure> {
+    let log = plan.log.clone().install().map_err(|error| match error {
+        ProgramLogError::Open(error) => log_failure(&error),
+        other => failure(&other, "use one log for a process"),
+    })?;
+    report_panics();
+    Ok(log)
+}
+
+/// Starts what the plan says; `log` is kept as long as the server runs.
 ///
 /// # Errors
 /// [`Failure`] where the world has changed since the plan was made, or refuses.
-pub fn start(plan: &Plan) -> Result<Running, Failure> {
-    let log = plan.log.clone().install().map_err(|error| match error {
-        ProgramLogError::Open(error) => log_failure(&error),
-        other => bug(&other),
-    })?;
-    report_panics();
+pub fn start(plan: &Plan, log: Option<WriterGuard>) -> Result<Running, Failure> {
     let mut logs = Vec::new();
     let traffic = Arc::new(Traffic::default());
     let mut observers: Vec<Arc<dyn Observer>> = vec![traffic.clone(), Arc::new(Incidents)];
@@ -64,7 +72,7 @@ pub fn start(plan: &Plan) -> Result<Running, Failure> {
         observers.push(Arc::new(access));
         logs.push(guard);
     }
-    logs.push(log);
+    logs.extend(log);
     let server = bind(plan, &Arc::new(Observers(observers)))?;
     let handle = server.start().map_err(|error| failure(&error, "ask for fewer `workers`"))?;
     Ok(Running { handle, grace: plan.grace, traffic, logs })

@@ -51,7 +51,8 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
         // Before the banner: who reads it may send a signal at once.
         let signals = Signals::new().map_err(|error| runtime_failure(&error))?;
         let (serving, listeners, hosts) = describe(&plan, &source);
-        let running = assemble::start(&plan)?;
+        let log = assemble::install_log(&plan)?;
+        let running = assemble::start(&plan, Some(log))?;
         announce(args, color, serving, listeners, &hosts, &running);
         Ok(serve(&running, signals).await)
     });
