@@ -69,3 +69,8 @@ pub(crate) fn tracked_files() -> anyhow::Result<Vec<String>> {
     let list = process::output(&mut git)?;
     Ok(list.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
 }
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}

@@ -1,0 +1,20 @@
+//! `cargo xtask bench`: measurements beside peers.
+
+mod http;
+mod servers;
+mod table;
+
+use anyhow::bail;
+
+use crate::process;
+
+pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    match args.split_first() {
+        Some((what, rest)) if what == "http" => http::run(rest),
+        Some((what, rest)) if what == "router" => {
+            let mut bench = process::cargo(&["bench", "--package", "hearth-router"]);
+            process::run(bench.arg("--").args(rest))
+        }
+        _ => bail!("bench what? `http` or `router`"),
+    }
+}
