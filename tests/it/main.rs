@@ -1,0 +1,8 @@
+//! The whole system, end to end.
+#![allow(missing_docs)]
+
+mod browsers;
+mod examples;
+mod restart;
+mod rust_docs;
+mod servers;

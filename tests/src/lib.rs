@@ -1,0 +1,8 @@
+//! What the end-to-end tests share: programs of this workspace, peers, certificates, clients.
+#![forbid(unsafe_code)]
+
+pub mod certificate;
+pub mod h1;
+pub mod h2;
+pub mod peers;
+pub mod program;
