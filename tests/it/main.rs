@@ -1,6 +1,7 @@
 //! The whole system, end to end.
 #![allow(missing_docs)]
 
+mod attacks;
 mod browsers;
 mod examples;
 mod restart;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod certificate;
+pub mod frames;
 pub mod h1;
 pub mod h2;
 pub mod peers;
