@@ -3,6 +3,7 @@
 
 mod attacks;
 mod browsers;
+mod conformance;
 mod examples;
 mod restart;
 mod rust_docs;
