@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use hearth_http_core::{
     Body, BodyError, HeaderValue, Limits, Request, Response, Settings, StatusCode, header,
 };
+use hearth_middleware::Compress;
 use hearth_net::{Listener, Server, TlsConfig};
 use hearth_router::Router;
 use hearth_static_files::StaticFiles;
@@ -70,11 +71,13 @@ fn router() -> anyhow::Result<Router> {
         .post("/echo", echo)
         .host("alt.test", |site| site.get("/", alternative));
     if let Some(root) = env::var_os("ROOT").map(PathBuf::from) {
-        for name in ["s", "z"] {
-            let folder = root.join(name);
-            if folder.is_dir() {
-                router = router.mount(&format!("/{name}"), StaticFiles::builder(folder).build()?);
-            }
+        let files = |name: &str| StaticFiles::builder(root.join(name)).build();
+        if root.join("s").is_dir() {
+            router = router.mount("/s", files("s")?);
+        }
+        if root.join("z").is_dir() {
+            let compressed = Router::builder().with(Compress::new()).mount("/z", files("z")?);
+            router = router.merge(compressed);
         }
     }
     Ok(router.build()?)
