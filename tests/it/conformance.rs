@@ -819,6 +819,7 @@ fn parse(output: &[u8], input: &str) -> Result<Vec<Response>, String> {
         };
         let length = match field("content-length:") {
             Some(length) => length.parse::<usize>().map_err(|error| error.to_string())?,
+            None if status == 204 || status == 304 => 0,
             None => return Err(format!("no length: {head}")),
         };
         let length = if bodiless { 0 } else { length };

@@ -26,11 +26,15 @@ pub fn workspace() -> PathBuf {
     tests.parent().unwrap_or(tests).to_path_buf()
 }
 
-/// Builds a binary of the workspace, once per test run, and answers where it is.
+/// Where a binary of the workspace is: in `$HEARTH_BIN_DIR`, which `cargo xtask test` fills; otherwise it is built, once
+/// per test run.
 ///
 /// # Errors
 /// When cargo fails.
 pub fn built(package: &str, binary: &str) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("HEARTH_BIN_DIR") {
+        return Ok(Path::new(&folder).join(binary));
+    }
     static BUILT: OnceLock<Mutex<HashMap<String, PathBuf>>> = OnceLock::new();
     let mut built =
         BUILT.get_or_init(Mutex::default).lock().unwrap_or_else(std::sync::PoisonError::into_inner);

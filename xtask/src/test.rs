@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use crate::{process, programs};
+use crate::{process, programs, workspace};
 
 /// Read by tests that would otherwise skip a part: with it set, a missing program is a failure.
 pub(crate) const NO_SKIP: &str = "HEARTH_NO_SKIP";
@@ -31,11 +31,12 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         true => vec!["--workspace"],
         false => only.iter().map(String::as_str).collect(),
     };
-    // The end-to-end tests start the programs that this builds.
-    if only.is_empty() {
-        process::run(process::cargo(&["build", "--workspace", "--bins"]).args(["--all-features"]))?;
-    }
     let mut tests = process::cargo(&["test", "--all-features"]);
+    if only.is_empty() {
+        // The end-to-end tests start these. Built with the features of all, nothing is compiled twice.
+        process::run(&mut process::cargo(&["build", "--workspace", "--bins", "--all-features"]))?;
+        tests.env("HEARTH_BIN_DIR", workspace::target_folder().join("debug"));
+    }
     tests.args(which);
     if long {
         tests.env(LONG, "1");
