@@ -129,7 +129,7 @@ const START: &[Row] = &[
         Refused(&[400]),
     ),
     ("asterisk-form with GET", "9112 3.2.4", "GET * HTTP/1.1\r\n{H}\r\n", Refused(&[400])),
-    ("asterisk-form with OPTIONS", "9112 3.2.4", "OPTIONS * HTTP/1.1\r\n{H}\r\n", Answers(&[200])),
+    ("asterisk-form with OPTIONS", "9112 3.2.4", "OPTIONS * HTTP/1.1\r\n{H}\r\n", Answers(&[204])),
     ("relative target", "9112 3.2", "GET index.html HTTP/1.1\r\n{H}\r\n", Refused(&[400])),
     ("target with a fragment", "9112 3.2", "GET /#x HTTP/1.1\r\n{H}\r\n", Refused(&[400])),
     ("target with a control byte", "9112 3.2", "GET /\x01 HTTP/1.1\r\n{H}\r\n", Refused(&[400])),

@@ -23,7 +23,7 @@ struct Counts {
 
 #[test]
 fn no_accepted_request_is_lost() {
-    let long = std::env::var_os("HEARTH_LONG").is_some();
+    let long = std::env::var_os("E2E_LONG").is_some();
     let half = Duration::from_secs(if long { 30 } else { 4 });
     let mut server = servers::hearth(&program::workspace().join("examples/site"), "");
     let address = server.address();

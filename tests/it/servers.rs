@@ -30,8 +30,8 @@ pub(crate) fn hearth(root: &Path, more: &str) -> Server {
     let plain = loopback();
     let tls = loopback();
     let config = format!(
-        "[[listener]]\naddress = \"{plain}\"\n\n[[listener]]\naddress = \"{tls}\"\ntls = true\n\n\
-         [[site]]\nroot = {:?}\ncertificate = {:?}\nkey = {:?}\n{more}",
+        "[[listeners]]\naddress = \"{plain}\"\n\n[[listeners]]\naddress = \"{tls}\"\ntls = true\n\n\
+         [[sites]]\nroot = {:?}\ntls = {{ certificate = {:?}, key = {:?} }}\n{more}",
         root.display().to_string(),
         certificate.chain.display().to_string(),
         certificate.key.display().to_string(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Where a program is; `None` skips the part that needs it, and says so. Where
-/// `HEARTH_NO_SKIP` is set, as in CI, a missing program is a failure.
+/// `E2E_NO_SKIP` is set, as in CI, a missing program is a failure.
 ///
 /// # Panics
 /// When the program is missing and nothing may be skipped.
@@ -19,7 +19,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
     if found.is_none() {
         let text =
             format!("SKIPPED: {name} is not installed (`cargo xtask test` installs it as root)");
-        assert!(env::var_os("HEARTH_NO_SKIP").is_none(), "{text}");
+        assert!(env::var_os("E2E_NO_SKIP").is_none(), "{text}");
         eprintln!("{text}");
     }
     found

@@ -26,13 +26,13 @@ pub fn workspace() -> PathBuf {
     tests.parent().unwrap_or(tests).to_path_buf()
 }
 
-/// Where a binary of the workspace is: in `$HEARTH_BIN_DIR`, which `cargo xtask test` fills; otherwise it is built, once
+/// Where a binary of the workspace is: in `$E2E_BIN_DIR`, which `cargo xtask test` fills; otherwise it is built, once
 /// per test run.
 ///
 /// # Errors
 /// When cargo fails.
 pub fn built(package: &str, binary: &str) -> anyhow::Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("HEARTH_BIN_DIR") {
+    if let Some(folder) = std::env::var_os("E2E_BIN_DIR") {
         return Ok(Path::new(&folder).join(binary));
     }
     static BUILT: OnceLock<Mutex<HashMap<String, PathBuf>>> = OnceLock::new();

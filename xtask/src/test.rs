@@ -5,9 +5,9 @@ use anyhow::bail;
 use crate::{process, programs, workspace};
 
 /// Read by tests that would otherwise skip a part: with it set, a missing program is a failure.
-pub(crate) const NO_SKIP: &str = "HEARTH_NO_SKIP";
+pub(crate) const NO_SKIP: &str = "E2E_NO_SKIP";
 /// Read by tests that have a longer form.
-const LONG: &str = "HEARTH_LONG";
+const LONG: [&str; 2] = ["E2E_LONG", "HEARTH_LONG"];
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let mut long = false;
@@ -35,11 +35,11 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     if only.is_empty() {
         // The end-to-end tests start these. Built with the features of all, nothing is compiled twice.
         process::run(&mut process::cargo(&["build", "--workspace", "--bins", "--all-features"]))?;
-        tests.env("HEARTH_BIN_DIR", workspace::target_folder().join("debug"));
+        tests.env("E2E_BIN_DIR", workspace::target_folder().join("debug"));
     }
     tests.args(which);
     if long {
-        tests.env(LONG, "1");
+        tests.envs(LONG.map(|name| (name, "1")));
     }
     process::run(&mut tests)
 }
