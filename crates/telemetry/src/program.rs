@@ -127,7 +127,12 @@ impl ProgramLog {
         };
         let report: Report =
             if self.output.target == Target::Stderr { tell_nobody } else { tell_stderr };
-        let (queue, guard) = WriterGuard::start(&self.output, report)?;
+        let mut output = self.output;
+        if output.shards == 0 {
+            // So few lines that they may wait for each other, and then they stay in order.
+            output.shards = 1;
+        }
+        let (queue, guard) = WriterGuard::start(&output, report)?;
         let lines = Lines { queue, has_color: has_color && !is_json };
         let layer = tracing_subscriber::fmt::layer().with_timer(Utc).with_writer(lines);
         let layer = if is_json {

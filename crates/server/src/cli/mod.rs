@@ -42,7 +42,7 @@ pub struct SourceArgs {
     /// The folder that is served; without it and without -c: ./hearth.toml if there is one, else this folder
     #[arg(value_name = "DIR", conflicts_with = "config")]
     dir: Option<PathBuf>,
-    /// The configuration file, TOML, or JSON by its extension; the variable HEARTH_CONFIG names it too
+    /// The configuration file: TOML, or JSON or YAML by its extension; HEARTH_CONFIG names it too
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Set any key of the configuration, such as limits.max_body_size=10MiB

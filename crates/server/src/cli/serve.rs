@@ -7,6 +7,7 @@ use std::{
 
 use hearth_config::{Diagnostic, Report};
 use hearth_net::DrainReport;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     ColorChoice, ServeArgs, complain,
@@ -43,6 +44,7 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
     if !report.is_empty() {
         complain(&report, color);
     }
+    raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(report, runtime_failure(&error), color),
@@ -186,6 +188,16 @@ fn open(url: &str) {
         Err(error) => {
             tracing::warn!(target: "hearth", "cannot open the browser with {program}: {error}");
         }
+    }
+}
+
+/// Each connection takes a file descriptor, and the usual soft limit of 1024 is there for the sake of
+/// programs that use `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // Refused, it stays as it is, and connections beyond it are shed.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
 }
 

@@ -22,7 +22,7 @@ const INTRODUCTION: &str = "\
 
 <!-- Made from the program itself: HEARTH_BLESS=1 cargo test -p hearth-server drifted -->
 
-`hearth serve -c hearth.toml` reads TOML, or JSON by its extension. Unknown keys are errors. A key can
+`hearth serve -c hearth.toml` reads TOML, or JSON (`.json`) or YAML (`.yaml`, `.yml`) by the extension. Unknown keys are errors. A key can
 also be set by a variable (`HEARTH_LIMITS__MAX_BODY_SIZE=10MiB`; `__` steps into a section, a number
 picks an entry) and by an argument (`--set limits.max_body_size=10MiB`), which wins over both.
 

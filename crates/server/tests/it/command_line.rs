@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     client::get,
-    process::{Server, hearth, run, site},
+    process::{Server, hearth, run, site, wait_for},
 };
 
 #[test]
@@ -100,4 +100,35 @@ fn the_next_free_port() {
     let server = Server::start(dir.path(), &arguments);
     assert!(server.address(0).port() > taken.local_addr().unwrap().port());
     assert_eq!(get(server.address(0), "a", "/").status, 200);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_browser_is_opened() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = site();
+    let program = dir.path().join("xdg-open");
+    fs::write(&program, "#!/bin/sh\necho \"$1\" > opened.part && mv opened.part opened\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::join_paths([dir.path(), "/usr/bin".as_ref(), "/bin".as_ref()]).unwrap();
+    let mut command = hearth();
+    command.args(["serve", "--json", "--open", "--listen", "127.0.0.1:0", "site"]);
+    command.current_dir(dir.path()).env("PATH", path);
+    let server = Server::start_with(dir.path(), &mut command);
+    let opened = dir.path().join("opened");
+    wait_for(|| opened.exists(), || server.log());
+    let url = fs::read_to_string(opened).unwrap();
+    assert_eq!(url.trim(), format!("http://{}/", server.address(0)));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn files_may_be_as_many_as_the_system_allows() {
+    let dir = site();
+    let server =
+        Server::start(dir.path(), &["--listen", "127.0.0.1:0", dir.path().to_str().unwrap()]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.banner["pid"])).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let mut words = line.split_whitespace().skip(3);
+    assert_eq!(words.next(), words.next(), "{line}");
 }

@@ -102,3 +102,33 @@ fn limits_of_the_file_hold() {
     let many = get_with(connect(server.address(0)), "a", "/", "a: b\r\nc: d\r\n");
     assert_eq!(many.status, 431);
 }
+
+#[test]
+fn other_formats() {
+    let dir = site();
+    let json = r#"{ "listeners": [{ "address": "127.0.0.1:0" }], "sites": [{ "root": "site" }] }"#;
+    let yaml = "listeners:\n  - address: 127.0.0.1:0\nsites:\n  - root: site\n";
+    for (name, text) in [("hearth.json", json), ("hearth.yaml", yaml)] {
+        let config = dir.path().join(name);
+        fs::write(&config, text).unwrap();
+        let server = Server::start(dir.path(), &["-c", config.to_str().unwrap()]);
+        assert_eq!(get(server.address(0), "a", "/").text(), "<h1>home</h1>\n", "{name}");
+    }
+}
+
+#[test]
+fn one_protocol_only() {
+    use std::io::{Read, Write};
+    let dir = site();
+    let config = dir.path().join("hearth.toml");
+    let text = "listeners = [{ address = '127.0.0.1:0', protocols = ['h1'] }]\n\
+                [[sites]]\nroot = 'site'\n";
+    fs::write(&config, text).unwrap();
+    let server = Server::start(dir.path(), &["-c", config.to_str().unwrap()]);
+    assert_eq!(get(server.address(0), "a", "/").status, 200);
+    let mut stream = connect(server.address(0));
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "{answer:?}");
+}

@@ -3,6 +3,7 @@
 
 mod allocations;
 mod files;
+mod observers;
 
 use std::sync::Arc;
 
