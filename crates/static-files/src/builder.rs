@@ -192,7 +192,8 @@ impl Builder {
         self
     }
 
-    /// Memory for files that are kept, in all. Default 32 MiB; 0 keeps nothing, and opens for each request.
+    /// Memory for files that are kept, in all: their content and about 4 KiB for each. Default 32 MiB; 0 keeps
+    /// nothing, and opens for each request.
     pub fn hot_bytes_max(mut self, bytes: usize) -> Self {
         self.hot_bytes_max = bytes;
         self

@@ -174,8 +174,8 @@ impl Page {
     /// Whether these files are still those that the page was made of.
     pub(crate) fn is_current(&self, path: &str, opened: &[Opened]) -> bool {
         *self.path == *path
-            && self.from_files().count() == opened.len()
-            && self.from_files().zip(opened).all(|(variant, opened)| {
+            && self.stored_as_files().count() == opened.len()
+            && self.stored_as_files().zip(opened).all(|(variant, opened)| {
                 variant.settled
                     && variant.coding == opened.coding
                     && variant.stamp == Stamp::of(&opened.metadata)
@@ -184,7 +184,7 @@ impl Page {
 
     /// Whether a file of this page was written to in place, so that responses under way were mixed or cut.
     pub(crate) fn was_overwritten(&self, opened: &[Opened]) -> bool {
-        self.from_files().zip(opened).any(|(variant, opened)| {
+        self.stored_as_files().zip(opened).any(|(variant, opened)| {
             let now = Stamp::of(&opened.metadata);
             matches!(variant.source, Source::File(_))
                 && (now.device, now.inode) == (variant.stamp.device, variant.stamp.inode)
@@ -215,7 +215,7 @@ impl Page {
         self.variants.len() > 1 || !self.offers.is_empty()
     }
 
-    fn from_files(&self) -> impl Iterator<Item = &Arc<Variant>> {
+    fn stored_as_files(&self) -> impl Iterator<Item = &Arc<Variant>> {
         self.variants.iter().filter(|variant| !variant.is_derived)
     }
 
@@ -447,8 +447,8 @@ fn read(file: &File, len: u64) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// Header fields, keys and tables of one variant, roughly.
-const PAGE_OVERHEAD: usize = 1024;
+/// What one variant costs beside its content, roughly: header fields, encoded heads, keys, in the store and in a lane.
+const PAGE_OVERHEAD: usize = 4096;
 /// The coarsest time stamps of a file system in use (FAT).
 const SETTLE_SECONDS: u64 = 2;
 const GROWTH_MAX: usize = 64 * 1024 * 1024;
