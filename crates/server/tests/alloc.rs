@@ -76,7 +76,8 @@ fn a_file_from_memory_allocates_nothing() {
     for (name, options, fields) in [
         ("plain", off.to_owned(), ""),
         ("could be compressed", String::new(), ""),
-        ("too small to be compressed", String::new(), gzip),
+        ("too small to be compressed", "compression.min_size = '4k'".to_owned(), gzip),
+        ("compressed", "compression.min_size = '64'".to_owned(), gzip),
         ("with an error page", format!("{off}error_pages = {{ 404 = 'index.html' }}"), ""),
         ("on a host", format!("{off}hosts = ['a', '*.b']"), ""),
         (

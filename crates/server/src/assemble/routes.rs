@@ -1,13 +1,10 @@
 //! From sites to a router.
 
-use hearth_http_core::{Coding, HeaderValue, StatusCode};
-use hearth_middleware::{Compress, ErrorPages, HttpsOnly, ResponseHeaders};
+use hearth_http_core::{HeaderValue, StatusCode};
+use hearth_middleware::{ErrorPages, HttpsOnly, ResponseHeaders};
 use hearth_router::{BuildError, Redirect, Router, RouterBuilder};
 
-use crate::{
-    config::Encoding,
-    plan::{Answer, Plan, Site},
-};
+use crate::plan::{Answer, Plan, Site};
 
 /// The router of every site; `https_port` is where TLS is spoken.
 ///
@@ -53,14 +50,8 @@ fn around(mut routes: RouterBuilder, site: &Site, https_port: u16) -> RouterBuil
     if let Some(headers) = headers(site) {
         routes = routes.with(headers);
     }
-    if !site.encodings.is_empty() {
-        let codings = site.encodings.iter().map(|encoding| match encoding {
-            Encoding::Brotli => Coding::Brotli,
-            Encoding::Deflate => Coding::Deflate,
-            Encoding::Gzip => Coding::Gzip,
-            Encoding::Zstd => Coding::Zstd,
-        });
-        routes = routes.with(Compress::new().codings(codings).bytes_min(site.compress_min));
+    if let Some(compress) = &site.compress {
+        routes = routes.with(compress.clone());
     }
     // Within the compression, so that pages are compressed too.
     if let Some(pages) = error_pages(site) {

@@ -1,9 +1,10 @@
 //! What is served for a host.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use hearth_config::{Diagnostic, Span, Spanned};
-use hearth_http_core::{Bytes, HeaderName, HeaderValue, StatusCode};
+use hearth_http_core::{Bytes, Coding, HeaderName, HeaderValue, StatusCode};
+use hearth_middleware::Compress;
 use hearth_net::Certificate;
 use hearth_router::Problem;
 use hearth_static_files::{BuildError, StaticFiles};
@@ -32,10 +33,8 @@ pub struct Site {
     pub headers: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Contents of errors.
     pub error_pages: ErrorPages,
-    /// Content codings, the preferred first; empty for none.
-    pub encodings: Vec<Encoding>,
-    /// Shorter responses are not compressed.
-    pub compress_min: u64,
+    /// Compression of what is not compressed on disk.
+    pub compress: Option<Compress>,
     /// Whether requests in the clear are sent to TLS.
     pub redirects_to_https: bool,
     /// Its certificate.
@@ -99,8 +98,7 @@ fn one(
         redirects: redirect::plan(checks, &site.redirects),
         headers: headers(checks, site),
         error_pages,
-        encodings: encodings(site),
-        compress_min: site.compression.min_size.as_u64(),
+        compress: compress(site),
         redirects_to_https: *site.redirect_to_https,
         certificate,
     };
@@ -185,6 +183,10 @@ fn files(checks: &mut Checks<'_>, site: &config::Site, root: &Path) -> Option<St
             config::Symlinks::WithinRoot => hearth_static_files::Symlinks::WithinRoot,
             config::Symlinks::Follow => hearth_static_files::Symlinks::Follow,
         });
+    if let Some(compress) = compress(site) {
+        // Files are encoded once, not for each request.
+        builder = builder.encoder(Arc::new(compress));
+    }
     if let (true, Some(index)) = (site.spa, site.index.first()) {
         builder = builder.fallback(index.value());
     }
@@ -365,13 +367,18 @@ fn error_page(root: Option<&Path>, file: &str) -> Result<Bytes, (String, &'stati
     Ok(content.into())
 }
 
-fn encodings(site: &config::Site) -> Vec<Encoding> {
-    let mut encodings: Vec<_> =
-        site.compression.encodings.iter().map(|encoding| **encoding).collect();
-    if !site.compression.enabled {
-        encodings.clear();
+fn compress(site: &config::Site) -> Option<Compress> {
+    let compression = &site.compression;
+    if !compression.enabled || compression.encodings.is_empty() {
+        return None;
     }
-    encodings
+    let codings = compression.encodings.iter().map(|encoding| match **encoding {
+        Encoding::Brotli => Coding::Brotli,
+        Encoding::Deflate => Coding::Deflate,
+        Encoding::Gzip => Coding::Gzip,
+        Encoding::Zstd => Coding::Zstd,
+    });
+    Some(Compress::new().codings(codings).bytes_min(compression.min_size.as_u64()))
 }
 
 /// Builds the routes of the site as serving does, and translates what the router says of them.
