@@ -5,6 +5,8 @@
 //! Not here: sockets and threads (`hearth-net`), choice of a handler by path (`hearth-router`).
 
 mod body;
+#[cfg(feature = "client")]
+pub mod client;
 mod coding;
 mod connection;
 mod future;

@@ -130,6 +130,9 @@ impl ChunkedDecoder {
     fn trailers_end(&mut self, input: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         while let Some(offset) = memchr::memchr(b'\n', input.get(self.scanned..).unwrap_or(b"")) {
             let at = self.scanned + offset;
+            if at >= limits.trailer_bytes_max {
+                return Err(Refusal::Trailers);
+            }
             match input.get(..at) {
                 // An empty line is the end: at the very front, or right behind another line.
                 Some(b"\r" | [.., b'\n', b'\r']) => return Ok(Some(at + 1)),

@@ -6,7 +6,7 @@
 
 mod active;
 mod body;
-mod chunked;
+pub(crate) mod chunked;
 mod clock;
 mod core;
 mod date;
