@@ -13,7 +13,7 @@ use crate::{
     h1,
     pool::{Key, Lease, Origin, Pool},
     redirect::Redirects,
-    request::Content,
+    request::{Content, RequestParts},
 };
 
 /// A pooled HTTP client. Clones share its connections.
@@ -71,10 +71,10 @@ impl Client {
     /// Dropping the future closes the HTTP/1.1 connection, or resets the HTTP/2 stream, and frees the
     /// place in the pool. The peer may have acted on the request.
     pub async fn send(&self, request: ClientRequest) -> Result<ClientResponse, ClientError> {
-        let total = request.settings.total.or(self.0.options.timeouts.total);
+        let total = request.parts.settings.total.or(self.0.options.timeouts.total);
         let deadline = total.map(|total| Instant::now() + total);
-        let origin = request.target.authority();
-        let is_idempotent = request.is_idempotent();
+        let origin = request.parts.target.authority();
+        let is_idempotent = request.parts.is_idempotent();
         let exchange = self.follow(request, deadline);
         let result = match deadline {
             None => exchange.await,
@@ -98,7 +98,8 @@ impl Client {
         request: ClientRequest,
         deadline: Option<Instant>,
     ) -> Result<ClientResponse, ClientError> {
-        let count_max = request.settings.redirects_max.unwrap_or(self.0.options.redirects_max);
+        let count_max =
+            request.parts.settings.redirects_max.unwrap_or(self.0.options.redirects_max);
         let mut redirects = Redirects::new(request, count_max);
         loop {
             let (request, content) = redirects.current();
@@ -115,7 +116,7 @@ impl Client {
     /// One request and its response, with at most one repeat.
     async fn exchange(
         &self,
-        request: &ClientRequest,
+        request: &RequestParts,
         content: &mut Content,
         deadline: Option<Instant>,
     ) -> Result<ClientResponse, ClientError> {
@@ -300,7 +301,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-fn into_response(answer: Answer, request: &ClientRequest) -> ClientResponse {
+fn into_response(answer: Answer, request: &RequestParts) -> ClientResponse {
     ClientResponse {
         head: answer.head,
         body: answer.body,

@@ -3,24 +3,27 @@
 use hearth_http_core::Body;
 use http::{HeaderName, Method, StatusCode, header};
 
-use crate::{ClientError, ClientRequest, ClientResponse, ConnectTo, ErrorKind, request::Content};
+use crate::{
+    ClientError, ClientRequest, ClientResponse, ConnectTo, ErrorKind,
+    request::{Content, RequestParts},
+};
 
 /// A request and the redirects that it may still follow.
 pub(crate) struct Redirects {
-    request: ClientRequest,
+    request: RequestParts,
     content: Content,
     count: u32,
     count_max: u32,
 }
 
 impl Redirects {
-    pub(crate) fn new(mut request: ClientRequest, count_max: u32) -> Self {
-        let content = Content::from(std::mem::take(&mut request.body));
-        Self { request, content, count: 0, count_max }
+    pub(crate) fn new(request: ClientRequest, count_max: u32) -> Self {
+        let content = Content::from(request.body);
+        Self { request: request.parts, content, count: 0, count_max }
     }
 
     /// The request to be sent now.
-    pub(crate) fn current(&mut self) -> (&ClientRequest, &mut Content) {
+    pub(crate) fn current(&mut self) -> (&RequestParts, &mut Content) {
         (&self.request, &mut self.content)
     }
 

@@ -13,10 +13,15 @@ use crate::{ClientError, ConnectTo, ErrorKind, Versions, target::Target};
 /// The client itself writes what belongs to the connection: `host` (unless one is set), framing,
 /// `connection`, `expect` and `upgrade`; such fields of the caller are left out.
 pub struct ClientRequest {
+    pub(crate) parts: RequestParts,
+    pub(crate) body: Body,
+}
+
+/// A request without its content, which unlike that may be looked at from several places.
+pub(crate) struct RequestParts {
     pub(crate) method: Method,
     pub(crate) target: Target,
     pub(crate) headers: Headers,
-    pub(crate) body: Body,
     pub(crate) settings: RequestSettings,
 }
 
@@ -41,13 +46,10 @@ impl ClientRequest {
         if method == Method::CONNECT {
             return Err(ClientError::new(ErrorKind::Request, "CONNECT is not offered"));
         }
-        Ok(Self {
-            method,
-            target: Target::parse(url)?,
-            headers: Headers::new(),
-            body: Body::Empty,
-            settings: RequestSettings::default(),
-        })
+        let target = Target::parse(url)?;
+        let (headers, settings) = (Headers::new(), RequestSettings::default());
+        let parts = RequestParts { method, target, headers, settings };
+        Ok(Self { parts, body: Body::Empty })
     }
 
     /// A GET request.
@@ -70,7 +72,7 @@ impl ClientRequest {
     /// out of its compression.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.append(name, value);
+        self.parts.headers.append(name, value);
         self
     }
 
@@ -93,14 +95,14 @@ impl ClientRequest {
                 .caused_by(error)
         })?;
         let json = HeaderValue::from_static("application/json");
-        self.headers.insert(http::header::CONTENT_TYPE, json);
+        self.parts.headers.insert(http::header::CONTENT_TYPE, json);
         Ok(self.with_body(text))
     }
 
     /// Changes how long the exchange may take, see [`Timeouts::total`](crate::Timeouts::total).
     #[must_use]
     pub fn with_timeout(mut self, total: Duration) -> Self {
-        self.settings.total = Some(total);
+        self.parts.settings.total = Some(total);
         self
     }
 
@@ -108,21 +110,21 @@ impl ClientRequest {
     /// [`ClientOptions::redirects_max`](crate::ClientOptions::redirects_max).
     #[must_use]
     pub fn with_redirects_max(mut self, count: u32) -> Self {
-        self.settings.redirects_max = Some(count);
+        self.parts.settings.redirects_max = Some(count);
         self
     }
 
     /// Connects to somewhere else than where the host's name resolves to.
     #[must_use]
     pub fn with_connect_to(mut self, connect_to: ConnectTo) -> Self {
-        self.settings.connect_to = Some(connect_to);
+        self.parts.settings.connect_to = Some(connect_to);
         self
     }
 
     /// Changes which protocol versions are spoken.
     #[must_use]
     pub fn with_versions(mut self, versions: Versions) -> Self {
-        self.settings.versions = Some(versions);
+        self.parts.settings.versions = Some(versions);
         self
     }
 
@@ -130,7 +132,7 @@ impl ClientRequest {
     /// only, and only for a request with content.
     #[must_use]
     pub fn with_expect_continue(mut self) -> Self {
-        self.settings.expects_continue = true;
+        self.parts.settings.expects_continue = true;
         self
     }
 
@@ -138,7 +140,7 @@ impl ClientRequest {
     /// [byte stream](crate::ClientResponse::into_upgraded). HTTP/1.1 only.
     #[must_use]
     pub fn with_upgrade(mut self, protocol: HeaderValue) -> Self {
-        self.settings.upgrade = Some(protocol);
+        self.parts.settings.upgrade = Some(protocol);
         self
     }
 
@@ -146,33 +148,35 @@ impl ClientRequest {
     /// tell (RFC 9110 §9.2.2): what may be sent again when a kept connection turns out to be dead.
     #[must_use]
     pub fn with_idempotent(mut self, is_idempotent: bool) -> Self {
-        self.settings.is_idempotent = Some(is_idempotent);
+        self.parts.settings.is_idempotent = Some(is_idempotent);
         self
     }
 
     /// The method.
     #[must_use]
     pub fn method(&self) -> &Method {
-        &self.method
+        &self.parts.method
     }
 
     /// The URL, without its fragment.
     #[must_use]
     pub fn url(&self) -> String {
-        self.target.to_url()
+        self.parts.target.to_url()
     }
 
     /// The fields.
     #[must_use]
     pub fn headers(&self) -> &Headers {
-        &self.headers
+        &self.parts.headers
     }
 
     /// The fields.
     pub fn headers_mut(&mut self) -> &mut Headers {
-        &mut self.headers
+        &mut self.parts.headers
     }
+}
 
+impl RequestParts {
     pub(crate) fn is_idempotent(&self) -> bool {
         self.settings.is_idempotent.unwrap_or_else(|| self.method.is_idempotent())
     }
@@ -182,8 +186,8 @@ impl ClientRequest {
 impl fmt::Debug for ClientRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientRequest")
-            .field("method", &self.method)
-            .field("origin", &self.target.authority())
+            .field("method", &self.parts.method)
+            .field("origin", &self.parts.target.authority())
             .field("body", &self.body)
             .finish_non_exhaustive()
     }

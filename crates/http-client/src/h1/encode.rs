@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(case: Case<'_>, want: &str) {
+    fn check(case: &Case<'_>, want: &str) {
         let mut headers = Headers::new();
         for (name, value) in case.fields {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -149,7 +149,7 @@ mod tests {
     fn heads() {
         let plain = RequestSettings::default;
         check(
-            Case { method: Method::GET, fields: &[], framing: Framing::None, settings: plain() },
+            &Case { method: Method::GET, fields: &[], framing: Framing::None, settings: plain() },
             "GET /x?y HTTP/1.1\nhost: a.test:8080\nuser-agent: hearth\n\n",
         );
         // The caller's framing and connection options are not ours.
@@ -164,7 +164,7 @@ mod tests {
             ("expect", "200-ok"),
         ];
         check(
-            Case { method: Method::POST, fields, framing: Framing::None, settings: plain() },
+            &Case { method: Method::POST, fields, framing: Framing::None, settings: plain() },
             "POST /x?y HTTP/1.1\nhost: b.test\nuser-agent: me\nx-a: 1\ncontent-length: 0\n\n",
         );
         let settings = RequestSettings {
@@ -173,7 +173,7 @@ mod tests {
             ..plain()
         };
         check(
-            Case {
+            &Case {
                 method: Method::PUT,
                 fields: &[("te", "trailers")],
                 framing: Framing::Chunked,

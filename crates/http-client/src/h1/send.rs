@@ -30,7 +30,8 @@ pub(crate) struct Sender {
     framing: Framing,
     /// Bytes of content that still have to come, for a known length.
     rest: u64,
-    is_first_chunk: bool,
+    /// The chunk before, which lies in the output, still lacks its end.
+    owes_chunk_end: bool,
     /// Waits for `100 Continue`.
     pub(crate) is_held: bool,
     /// All of it lies in the output.
@@ -69,7 +70,7 @@ impl Sender {
             body,
             framing,
             rest,
-            is_first_chunk: true,
+            owes_chunk_end: false,
             is_held: is_held && !is_complete,
             is_complete,
             has_progressed: false,
@@ -85,6 +86,7 @@ impl Sender {
         loop {
             // Content that is there already shares a packet with the head.
             let mut is_starved = self.is_held;
+            self.end_chunk(wire);
             while !self.is_complete && !is_starved && wire.has_room() {
                 match Pin::new(&mut self.body).poll_frame(cx) {
                     Poll::Pending => is_starved = true,
@@ -119,8 +121,8 @@ impl Sender {
         }
         match self.framing {
             Framing::Chunked => {
-                put_chunk_size(&mut wire.out, self.is_first_chunk, data.len());
-                self.is_first_chunk = false;
+                put_chunk_size(&mut wire.out, true, data.len());
+                self.owes_chunk_end = true;
             }
             Framing::Length(_) => {
                 let rest = self.rest.checked_sub(data.len() as u64);
@@ -129,7 +131,16 @@ impl Sender {
             Framing::None => return Err(SendError::Length),
         }
         wire.put(data);
+        self.end_chunk(wire);
         Ok(())
+    }
+
+    /// Ends a chunk at once: the next one may be long in coming, and the peer may wait for the end.
+    fn end_chunk(&mut self, wire: &mut Wire) {
+        if self.owes_chunk_end && !wire.has_payload() {
+            wire.out.extend_from_slice(b"\r\n");
+            self.owes_chunk_end = false;
+        }
     }
 
     fn finish(&mut self, trailers: Option<&HeaderMap>, wire: &mut Wire) -> Result<(), SendError> {
@@ -137,7 +148,7 @@ impl Sender {
             return Err(SendError::Length);
         }
         if self.framing == Framing::Chunked {
-            put_last_chunk(&mut wire.out, self.is_first_chunk, trailers);
+            put_last_chunk(&mut wire.out, true, trailers);
         }
         self.is_complete = true;
         self.body = Body::Empty;

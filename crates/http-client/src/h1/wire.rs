@@ -42,7 +42,12 @@ impl Wire {
 
     /// Whether another piece of output may be put behind what is there.
     pub(crate) fn has_room(&self) -> bool {
-        self.payload.is_empty() && self.out.len() < OUT_BYTES_MAX
+        !self.has_payload() && self.out.len() < OUT_BYTES_MAX
+    }
+
+    /// Whether a large piece is being written, behind which nothing can be put.
+    pub(crate) fn has_payload(&self) -> bool {
+        !self.payload.is_empty()
     }
 
     /// Puts content behind `out`; only where there [is room](Self::has_room).
