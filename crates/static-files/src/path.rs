@@ -147,6 +147,8 @@ const KEY_BYTES_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{Buffer, Refusal, check, key};
 
     fn parse(raw: &str) -> Result<String, Refusal> {
@@ -245,6 +247,38 @@ mod tests {
             (&long, TooLong),
         ] {
             assert_eq!(parse(raw), Err(want), "{raw}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is accepted walks down only, one plain name after the other.
+        #[test]
+        fn what_is_accepted_leads_down(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    "(%2[eEfF]|%5[cC]|%00|%25|[./\\\\%a-c~ ]){0,6}",
+                    Just("..".to_owned()),
+                    Just("%2e%2e".to_owned()),
+                    Just("/".to_owned()),
+                ],
+                0..8,
+            ),
+        ) {
+            let raw = parts.concat();
+            if let Ok(key) = parse(&raw) {
+                let inner = key.strip_suffix('/').unwrap_or(&key);
+                for segment in inner.split('/').filter(|_| !inner.is_empty()) {
+                    prop_assert!(!segment.is_empty() && segment != "." && segment != "..", "{raw}");
+                    prop_assert!(!segment.contains(['\\', '\0']), "{raw}");
+                    prop_assert!(!segment.ends_with(['.', ' ']) && !segment.starts_with('.'), "{raw}");
+                }
+                // Decoding is the only thing that was done, and it was done once.
+                let decoded = percent_encoding::percent_decode_str(&raw).decode_utf8_lossy();
+                let names = |text: &str| -> Vec<String> {
+                    text.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+                };
+                prop_assert_eq!(names(&decoded), names(&key));
+            }
         }
     }
 }

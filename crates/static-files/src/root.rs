@@ -81,6 +81,10 @@ impl Root {
             return;
         }
         let mut current = self.current.write();
+        // Somebody else may have done it while this thread waited for the lock.
+        if now.saturating_sub(current.checked) < every {
+            return;
+        }
         current.checked = now;
         match open_directory(&self.path) {
             Ok((_, id)) if id == current.id => {}
