@@ -1,0 +1,223 @@
+//! One collection of documents.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Document, Input, Isolation, Range, Scan, Snapshot, Store, executor::may_block,
+    transaction::Transaction,
+};
+use crate::{
+    codec::hash_key,
+    engine::{Blocking, Core, KeyspaceKind, is_would_block},
+    error::{Error, Result},
+    jb1::Update,
+    key::Id,
+};
+
+/// A named set of documents, ordered by id.
+#[derive(Debug, Clone)]
+pub struct Collection {
+    pub(crate) store: Store,
+    name: Arc<str>,
+    number: Arc<std::sync::OnceLock<u32>>,
+}
+
+impl Collection {
+    pub(crate) fn new(store: Store, name: &str) -> Self {
+        Self { store, name: name.into(), number: Arc::default() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stores a new document, giving it an `_id` if it has none.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateId`]; [`Error::Document`] if it breaks a rule.
+    ///
+    /// # Cancel safety
+    /// Dropping the future before the commit is logged changes nothing; after, the commit goes on.
+    pub async fn insert(&self, document: impl Into<Input<'_>>) -> Result<Id> {
+        let tx = self.single();
+        let id = tx.insert(self, document).await?;
+        tx.commit().await?;
+        Ok(id)
+    }
+
+    /// Stores several new documents in one transaction: all or none.
+    ///
+    /// # Errors
+    /// As [`Collection::insert`].
+    pub async fn insert_many<'a>(
+        &self,
+        documents: impl IntoIterator<Item = impl Into<Input<'a>>>,
+    ) -> Result<Vec<Id>> {
+        let tx = self.single();
+        let mut ids = Vec::new();
+        for document in documents {
+            ids.push(tx.insert(self, document).await?);
+        }
+        tx.commit().await?;
+        Ok(ids)
+    }
+
+    /// Stores a document, replacing one with the same `_id`.
+    ///
+    /// # Errors
+    /// [`Error::Document`] if it breaks a rule.
+    ///
+    /// # Cancel safety
+    /// As [`Collection::insert`].
+    pub async fn put(&self, document: impl Into<Input<'_>>) -> Result<Id> {
+        let tx = self.single();
+        let id = tx.put(self, document).await?;
+        tx.commit().await?;
+        Ok(id)
+    }
+
+    /// Replaces the document with the `_id` of this one; `false` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Document`] if it breaks a rule.
+    ///
+    /// # Cancel safety
+    /// As [`Collection::insert`].
+    pub async fn replace(&self, document: impl Into<Input<'_>>) -> Result<bool> {
+        let tx = self.single();
+        let done = tx.replace(self, document).await?;
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    /// The document with this id. A cached one comes without leaving the caller's thread.
+    ///
+    /// # Errors
+    /// I/O errors and [`Error::Corruption`].
+    pub async fn get(&self, id: impl Into<Id>) -> Result<Option<Document>> {
+        let id = id.into();
+        let Some(keyspace) = self.existing() else {
+            self.core().check_open()?;
+            return Ok(None);
+        };
+        self.read(keyspace, &id, None).await
+    }
+
+    /// The document with this id as a snapshot sees it.
+    ///
+    /// # Errors
+    /// I/O errors and [`Error::Corruption`].
+    pub async fn get_at(&self, snapshot: &Snapshot, id: impl Into<Id>) -> Result<Option<Document>> {
+        let id = id.into();
+        let Some(keyspace) = self.existing() else { return Ok(None) };
+        self.read(keyspace, &id, Some(snapshot.seq())).await
+    }
+
+    /// Changes fields of a document; `false` if there is none with this id.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUpdate`] if an operator does not fit the field.
+    ///
+    /// # Cancel safety
+    /// As [`Collection::insert`].
+    pub async fn update(&self, id: impl Into<Id>, update: &Update) -> Result<bool> {
+        let tx = self.single();
+        let done = tx.update(self, id, update).await?;
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    /// Removes a document; `false` if there is none with this id.
+    ///
+    /// # Errors
+    /// I/O errors.
+    ///
+    /// # Cancel safety
+    /// As [`Collection::insert`].
+    pub async fn delete(&self, id: impl Into<Id>) -> Result<bool> {
+        let tx = self.single();
+        let done = tx.delete(self, id).await?;
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    /// Documents in the order of their ids, as of now.
+    pub fn scan(&self, range: impl Into<Range>) -> Scan {
+        Scan::new(self, self.store.snapshot(), range.into())
+    }
+
+    /// Documents in the order of their ids, as a snapshot sees them.
+    pub fn scan_at(&self, snapshot: &Snapshot, range: impl Into<Range>) -> Scan {
+        Scan::new(self, snapshot.clone(), range.into())
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        self.store.core()
+    }
+
+    /// The keyspace, if the collection exists.
+    pub(crate) fn existing(&self) -> Option<u32> {
+        if let Some(number) = self.number.get() {
+            return Some(*number);
+        }
+        let (number, kind) = self.core().keyspace(&self.name)?;
+        (kind == KeyspaceKind::Documents).then(|| *self.number.get_or_init(|| number))
+    }
+
+    pub(crate) fn ensure(&self) -> Result<u32> {
+        if let Some(number) = self.existing() {
+            return Ok(number);
+        }
+        let number = self.core().keyspace_or_new(&self.name, KeyspaceKind::Documents)?;
+        Ok(*self.number.get_or_init(|| number))
+    }
+
+    pub(crate) async fn read(
+        &self,
+        keyspace: u32,
+        id: &Id,
+        snapshot: Option<u64>,
+    ) -> Result<Option<Document>> {
+        let core = self.core();
+        core.check_open()?;
+        let key = id.as_bytes();
+        let found = if may_block() || !core.options.env.has_threads() {
+            core.document(keyspace, key, snapshot)?
+        } else if let Some(found) = core.cached(keyspace, key, hash_key(keyspace, key), snapshot) {
+            Some(found)
+        } else {
+            let here = {
+                let _forbid = Blocking::forbid();
+                core.document(keyspace, key, snapshot)
+            };
+            match here {
+                Err(e) if is_would_block(&e) => {
+                    let key = Bytes::copy_from_slice(key);
+                    self.store.run(move |core| core.document(keyspace, &key, snapshot)).await?
+                }
+                other => other?,
+            }
+        };
+        Ok(found.map(|(rev, json)| Document { rev, json }))
+    }
+
+    fn single(&self) -> Transaction {
+        Transaction::begin(&self.store.inner, Isolation::Latest, 0)
+    }
+
+    pub(crate) fn duplicate(id: &Id) -> Error {
+        Error::DuplicateId { id: id.to_json() }
+    }
+
+    /// The newest version, durable or not.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn testing_latest(&self, id: impl Into<Id>) -> Option<String> {
+        let found = self.core().read_latest(self.existing()?, id.into().as_bytes()).ok()?;
+        let mut json = Vec::new();
+        crate::jb1::print(&found?.1?, &mut json).ok()?;
+        String::from_utf8(json).ok()
+    }
+}

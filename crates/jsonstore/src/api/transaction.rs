@@ -1,0 +1,677 @@
+//! Transactions: a private write set, locks on what is written, validation of what was read.
+
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Collection, Document, Input, Keyspace, Range, executor::may_block, store::Inner};
+use crate::{
+    bugs::bug,
+    codec::hash_key,
+    commit::{Op, ReadSet, Ticket},
+    engine::{Blocking, Core, Hold, is_would_block},
+    error::{DocumentError, Error, Result},
+    jb1::{self, Update},
+    key::Id,
+    lock::{LockId, LockMode, Owner},
+};
+
+/// What a transaction may see of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// Each read sees the newest committed state; for single operations.
+    Latest,
+    /// All reads see one moment; of two that write the same document, the first to commit wins.
+    /// Write skew is possible.
+    Snapshot,
+    /// As if transactions ran one after the other.
+    Serializable,
+}
+
+/// What [`Transaction::lock`] locks.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Target<'a> {
+    /// Everything.
+    Store,
+    /// One collection.
+    Collection(&'a Collection),
+    /// One document.
+    Record(&'a Collection, Id),
+    /// One field of a document, by its dotted path.
+    Field(&'a Collection, Id, &'a str),
+}
+
+/// A transaction. Clones are handles to the same one; when the last goes, it rolls back.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    inner: Arc<Inner>,
+    isolation: Isolation,
+    owner: Arc<Owner>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    hold: Option<Hold>,
+    writes: BTreeMap<(u32, Bytes), Write>,
+    reads: ReadSet,
+    bytes: usize,
+    /// The newest version read under a lock; it may not be durable yet.
+    provisional: u64,
+    finished: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Write {
+    Put(Bytes),
+    Delete,
+    /// Applied to the newest version at commit, so writers of other fields do not conflict.
+    Patch(Vec<Update>),
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if !bug("leak_locks") {
+            self.inner.core.locks.release_all(&self.owner);
+        }
+    }
+}
+
+impl Transaction {
+    pub(crate) fn begin(inner: &Arc<Inner>, isolation: Isolation, victim_count: u32) -> Self {
+        let core = &inner.core;
+        let hold = (isolation != Isolation::Latest)
+            .then(|| Hold::new(core, isolation == Isolation::Serializable));
+        let shared = Shared {
+            inner: Arc::clone(inner),
+            isolation,
+            owner: core.locks.owner(victim_count),
+            state: Mutex::new(State { hold, ..State::default() }),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The document as this transaction sees it, its own changes included.
+    ///
+    /// # Errors
+    /// I/O errors and [`Error::Corruption`].
+    pub async fn get(
+        &self,
+        collection: &Collection,
+        id: impl Into<Id>,
+    ) -> Result<Option<Document>> {
+        let id = id.into();
+        self.check()?;
+        let Some(keyspace) = self.readable(collection)? else { return Ok(None) };
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        let own = self.own(keyspace, &key);
+        match own {
+            Some(Write::Put(value)) => return document(u64::MAX, &value).map(Some),
+            Some(Write::Delete) => return Ok(None),
+            Some(Write::Patch(_)) | None => {}
+        }
+        self.note_read(keyspace, &key);
+        if let Some(Write::Patch(patches)) = own {
+            let base = self.base(keyspace, &key).await?;
+            let Some((rev, value)) = base else { return Ok(None) };
+            return document(rev, &self.patched(&value, &patches)?).map(Some);
+        }
+        collection.read(keyspace, &id, self.snapshot()).await
+    }
+
+    /// As [`Transaction::get`], and locks the document so that this transaction can change it
+    /// without conflict. Sees the newest version.
+    ///
+    /// # Errors
+    /// [`Error::Deadlock`], [`Error::LockTimeout`]; [`Error::Conflict`] at snapshot isolation.
+    pub async fn get_for_update(
+        &self,
+        collection: &Collection,
+        id: impl Into<Id>,
+    ) -> Result<Option<Document>> {
+        let id = id.into();
+        self.check()?;
+        let keyspace = collection.ensure()?;
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        let old = self.lock_and_read(keyspace, &key).await?;
+        old.map(|(rev, value)| document(rev, &value)).transpose()
+    }
+
+    /// Stores a new document.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateId`]; [`Error::Document`]; those of [`Transaction::get_for_update`].
+    pub async fn insert(
+        &self,
+        collection: &Collection,
+        document: impl Into<Input<'_>>,
+    ) -> Result<Id> {
+        let (keyspace, id, bytes) = self.prepare(collection, document.into())?;
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        if self.lock_and_read(keyspace, &key).await?.is_some() {
+            return Err(Collection::duplicate(&id));
+        }
+        self.write(keyspace, key, Write::Put(bytes));
+        Ok(id)
+    }
+
+    /// Stores a document, replacing one with the same `_id`.
+    ///
+    /// # Errors
+    /// [`Error::Document`]; those of [`Transaction::get_for_update`].
+    pub async fn put(&self, collection: &Collection, document: impl Into<Input<'_>>) -> Result<Id> {
+        let (keyspace, id, bytes) = self.prepare(collection, document.into())?;
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        self.lock_for_write(keyspace, &key).await?;
+        self.write(keyspace, key, Write::Put(bytes));
+        Ok(id)
+    }
+
+    /// Replaces the document with the `_id` of this one; `false` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Document`]; those of [`Transaction::get_for_update`].
+    pub async fn replace(
+        &self,
+        collection: &Collection,
+        document: impl Into<Input<'_>>,
+    ) -> Result<bool> {
+        let (keyspace, id, bytes) = self.prepare(collection, document.into())?;
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        if self.lock_and_read(keyspace, &key).await?.is_none() {
+            return Ok(false);
+        }
+        self.write(keyspace, key, Write::Put(bytes));
+        Ok(true)
+    }
+
+    /// Changes fields of a document; `false` if there is none with this id.
+    ///
+    /// In a transaction of several operations only the fields are locked, so another transaction
+    /// can change other fields of the same document.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUpdate`]; [`Error::Deadlock`], [`Error::LockTimeout`].
+    pub async fn update(
+        &self,
+        collection: &Collection,
+        id: impl Into<Id>,
+        update: &Update,
+    ) -> Result<bool> {
+        let id = id.into();
+        self.check()?;
+        let keyspace = collection.ensure()?;
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        if self.shared.isolation == Isolation::Latest
+            || matches!(self.own(keyspace, &key), Some(Write::Put(_) | Write::Delete))
+        {
+            let Some((_, old)) = self.lock_and_read(keyspace, &key).await? else {
+                return Ok(false);
+            };
+            let new = jb1::apply(&old, update, &self.core().limits())?;
+            self.write(keyspace, key, Write::Put(Bytes::from(new)));
+            return Ok(true);
+        }
+        self.update_fields(keyspace, key, update).await
+    }
+
+    /// Removes a document; `false` if there is none with this id.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::get_for_update`].
+    pub async fn delete(&self, collection: &Collection, id: impl Into<Id>) -> Result<bool> {
+        let id = id.into();
+        self.check()?;
+        let keyspace = collection.ensure()?;
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        if self.lock_and_read(keyspace, &key).await?.is_none() {
+            return Ok(false);
+        }
+        self.write(keyspace, key, Write::Delete);
+        Ok(true)
+    }
+
+    /// Documents in the order of their ids, own changes included. A serializable transaction
+    /// conflicts with any change in the range, new documents included.
+    ///
+    /// # Errors
+    /// I/O errors and [`Error::Corruption`].
+    pub async fn scan(
+        &self,
+        collection: &Collection,
+        range: impl Into<Range>,
+    ) -> Result<Vec<Document>> {
+        let range = range.into();
+        self.check()?;
+        let Some(keyspace) = self.readable(collection)? else { return Ok(Vec::new()) };
+        let (from, to) = range.bounds();
+        let (from, to) = (from.to_vec(), to.map(<[u8]>::to_vec));
+        let snapshot = self.snapshot();
+        let own: Vec<(Bytes, Write)> = {
+            let mut state = self.shared.state.lock();
+            if self.shared.isolation == Isolation::Serializable {
+                state.reads.ranges.push((keyspace, from.clone(), to.clone()));
+            }
+            let all = state.writes.iter().filter(|((ks, key), _)| {
+                *ks == keyspace
+                    && key[..] >= from[..]
+                    && to.as_ref().is_none_or(|to| key[..] < to[..])
+            });
+            all.map(|((_, key), write)| (key.clone(), write.clone())).collect()
+        };
+        let store = collection.store.clone();
+        let mut found = store
+            .run(move |core| {
+                let hold = Hold::new(core, false);
+                let mut iter = core.iter(keyspace, &from, snapshot.unwrap_or(hold.seq))?;
+                let mut all = BTreeMap::new();
+                while let Some(entry) = iter.next_visible()? {
+                    if to.as_ref().is_some_and(|to| entry.key[..] >= to[..]) {
+                        break;
+                    }
+                    all.insert(entry.key, (entry.seq, entry.value.unwrap_or_default()));
+                }
+                Ok(all)
+            })
+            .await?;
+        for (key, write) in own {
+            match write {
+                Write::Put(value) => {
+                    found.insert(key, (u64::MAX, value));
+                }
+                Write::Delete => {
+                    found.remove(&key);
+                }
+                Write::Patch(patches) => {
+                    if let Some((_, value)) = found.get_mut(&key) {
+                        *value = self.patched(value, &patches)?;
+                    }
+                }
+            }
+        }
+        found.values().map(|(rev, value)| document(*rev, value)).collect()
+    }
+
+    /// Sets a pair of a keyspace.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::get_for_update`].
+    pub async fn put_key(&self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
+        self.check()?;
+        let number = keyspace.ensure()?;
+        let key = Bytes::copy_from_slice(key);
+        self.lock_for_write(number, &key).await?;
+        self.write(number, key, Write::Put(Bytes::copy_from_slice(value)));
+        Ok(())
+    }
+
+    /// Removes a pair of a keyspace.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::get_for_update`].
+    pub async fn delete_key(&self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
+        self.check()?;
+        let number = keyspace.ensure()?;
+        let key = Bytes::copy_from_slice(key);
+        self.lock_for_write(number, &key).await?;
+        self.write(number, key, Write::Delete);
+        Ok(())
+    }
+
+    /// Locks something explicitly, until the transaction ends.
+    ///
+    /// # Errors
+    /// [`Error::Deadlock`], [`Error::LockTimeout`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future withdraws the request.
+    pub async fn lock(&self, target: Target<'_>, mode: LockMode) -> Result<()> {
+        self.check()?;
+        let intent = match mode {
+            LockMode::IntentShared | LockMode::Shared => LockMode::IntentShared,
+            _ => LockMode::IntentExclusive,
+        };
+        match target {
+            Target::Store => self.acquire(LockId::Store, mode).await,
+            Target::Collection(collection) => {
+                self.acquire(LockId::Store, intent).await?;
+                self.acquire(LockId::Collection(collection.ensure()?), mode).await
+            }
+            Target::Record(collection, id) => {
+                let keyspace = collection.ensure()?;
+                self.acquire(LockId::Store, intent).await?;
+                self.acquire(LockId::Collection(keyspace), intent).await?;
+                self.acquire(LockId::Record(keyspace, Bytes::from(id.0)), mode).await
+            }
+            Target::Field(collection, id, path) => {
+                let keyspace = collection.ensure()?;
+                self.lock_field(keyspace, &Bytes::from(id.0), path, intent, mode).await
+            }
+        }
+    }
+
+    /// Makes everything durable and visible; returns the sequence number, 0 if nothing was written.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if a serializable transaction read something that changed;
+    /// [`Error::Poisoned`] if the log failed.
+    ///
+    /// # Cancel safety
+    /// Once polled, the commit is in the log's queue and goes on even if the future is dropped.
+    pub async fn commit(&self) -> Result<u64> {
+        self.check()?;
+        let core = Arc::clone(self.core());
+        let needs_read = {
+            let state = self.shared.state.lock();
+            state.writes.values().any(|w| matches!(w, Write::Patch(_)))
+        };
+        let is_async = !may_block();
+        let submitted = if needs_read && is_async && core.options.env.has_threads() {
+            let this = self.clone();
+            core.pool.run(move || this.submit(true)).await
+        } else {
+            self.submit(is_async)
+        };
+        let Some(ticket) = submitted? else { return Ok(0) };
+        if is_async {
+            let done = poll_fn(|context| match ticket.poll(context.waker()) {
+                Some(done) => std::task::Poll::Ready(done),
+                None => std::task::Poll::Pending,
+            })
+            .await;
+            if !done {
+                return Err(core.log.poison_error());
+            }
+        } else {
+            core.log.wait(&ticket)?;
+        }
+        Ok(ticket.seq)
+    }
+
+    /// Gives up all changes and locks.
+    pub fn rollback(&self) {
+        let mut state = self.shared.state.lock();
+        state.finished = true;
+        state.writes.clear();
+        state.hold = None;
+        drop(state);
+        self.core().locks.release_all(&self.shared.owner);
+    }
+
+    pub(crate) fn victim_count(&self) -> u32 {
+        self.shared.owner.victim_count.load(Ordering::Relaxed)
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.shared.inner.core
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.shared.state.lock().finished {
+            Err(Error::Closed)
+        } else {
+            self.core().check_open()
+        }
+    }
+
+    /// The keyspace to read. That a collection is empty is a fact a serializable transaction may
+    /// rely on, so it needs a number to note that under.
+    fn readable(&self, collection: &Collection) -> Result<Option<u32>> {
+        let existing = collection.existing();
+        let needs =
+            self.shared.isolation == Isolation::Serializable && !self.core().options.read_only;
+        if existing.is_none() && needs { collection.ensure().map(Some) } else { Ok(existing) }
+    }
+
+    fn snapshot(&self) -> Option<u64> {
+        self.shared.state.lock().hold.as_ref().map(|h| h.seq)
+    }
+
+    fn own(&self, keyspace: u32, key: &Bytes) -> Option<Write> {
+        self.shared.state.lock().writes.get(&(keyspace, key.clone())).cloned()
+    }
+
+    fn note_read(&self, keyspace: u32, key: &[u8]) {
+        if self.shared.isolation == Isolation::Serializable {
+            self.shared.state.lock().reads.keys.insert(hash_key(keyspace, key));
+        }
+    }
+
+    fn write(&self, keyspace: u32, key: Bytes, write: Write) {
+        let mut state = self.shared.state.lock();
+        let bytes = key.len() + if let Write::Put(value) = &write { value.len() } else { 16 };
+        state.bytes += bytes;
+        self.shared.owner.work.fetch_add(bytes as u64, Ordering::Relaxed);
+        state.writes.insert((keyspace, key), write);
+    }
+
+    fn prepare(&self, collection: &Collection, input: Input<'_>) -> Result<(u32, Id, Bytes)> {
+        self.check()?;
+        let core = self.core();
+        let (id, bytes) = input.prepare(&core.limits(), || fresh_id(core))?;
+        Ok((collection.ensure()?, id, Bytes::from(bytes)))
+    }
+
+    fn patched(&self, base: &[u8], patches: &[Update]) -> Result<Bytes> {
+        let limits = self.core().limits();
+        let mut now = base.to_vec();
+        for patch in patches {
+            now = jb1::apply(&now, patch, &limits)?;
+        }
+        Ok(Bytes::from(now))
+    }
+
+    /// Locks a record for writing, and refuses what snapshot isolation forbids.
+    async fn lock_for_write(&self, keyspace: u32, key: &Bytes) -> Result<()> {
+        self.acquire(LockId::Store, LockMode::IntentExclusive).await?;
+        self.acquire(LockId::Collection(keyspace), LockMode::IntentExclusive).await?;
+        self.acquire(LockId::Record(keyspace, key.clone()), LockMode::Exclusive).await?;
+        if self.shared.isolation == Isolation::Snapshot && self.own(keyspace, key).is_none() {
+            self.first_committer_wins(keyspace, key).await?;
+        }
+        Ok(())
+    }
+
+    async fn first_committer_wins(&self, keyspace: u32, key: &Bytes) -> Result<()> {
+        let latest = self.latest(keyspace, key).await?;
+        let snapshot = self.snapshot().unwrap_or(u64::MAX);
+        if latest.is_some_and(|(seq, _)| seq > snapshot) && !bug("no_write_conflict") {
+            return Err(Error::Conflict);
+        }
+        Ok(())
+    }
+
+    /// Locks a record for writing; its value as of now, own changes included.
+    async fn lock_and_read(&self, keyspace: u32, key: &Bytes) -> Result<Option<(u64, Bytes)>> {
+        self.lock_for_write(keyspace, key).await?;
+        match self.own(keyspace, key) {
+            Some(Write::Put(value)) => return Ok(Some((u64::MAX, value))),
+            Some(Write::Delete) => return Ok(None),
+            Some(Write::Patch(patches)) => {
+                let latest = self.latest(keyspace, key).await?;
+                let Some((seq, Some(value))) = latest else { return Ok(None) };
+                return Ok(Some((seq, self.patched(&value, &patches)?)));
+            }
+            None => {}
+        }
+        let latest = self.latest(keyspace, key).await?;
+        Ok(latest.and_then(|(seq, value)| value.map(|value| (seq, value))))
+    }
+
+    /// The newest version, durable or not; the caller holds a lock on it. Who builds on it commits
+    /// later in the same log, so it cannot outlive it.
+    async fn latest(&self, keyspace: u32, key: &Bytes) -> Result<Option<(u64, Option<Bytes>)>> {
+        let core = self.core();
+        let here = {
+            let _forbid = (!may_block() && core.options.env.has_threads()).then(Blocking::forbid);
+            core.read_latest(keyspace, key)
+        };
+        let found = match here {
+            Err(e) if is_would_block(&e) => {
+                let shared = Arc::clone(core);
+                let key = key.clone();
+                core.pool.run(move || shared.read_latest(keyspace, &key)).await?
+            }
+            other => other?,
+        };
+        if let Some((seq, _)) = &found {
+            let mut state = self.shared.state.lock();
+            state.provisional = state.provisional.max(*seq);
+        }
+        Ok(found)
+    }
+
+    /// The version in the snapshot, without own changes.
+    async fn base(&self, keyspace: u32, key: &Bytes) -> Result<Option<(u64, Bytes)>> {
+        let core = Arc::clone(self.core());
+        let snapshot = self.snapshot().unwrap_or(u64::MAX);
+        let key = key.clone();
+        let work = move |core: &Core| core.read_at(keyspace, &key, snapshot);
+        let found = if may_block() || !core.options.env.has_threads() {
+            work(&core)?
+        } else {
+            let shared = Arc::clone(&core);
+            core.pool.run(move || work(&shared)).await?
+        };
+        Ok(found.and_then(|(seq, value)| value.map(|value| (seq, value))))
+    }
+
+    /// Notes a change of fields; it is applied to the newest version at commit.
+    async fn update_fields(&self, keyspace: u32, key: Bytes, update: &Update) -> Result<bool> {
+        let mut paths: Vec<&str> = update.paths().collect();
+        paths.sort_unstable();
+        paths.dedup();
+        for path in paths {
+            let (intent, mode) = (LockMode::IntentExclusive, LockMode::Exclusive);
+            self.lock_field(keyspace, &key, path, intent, mode).await?;
+        }
+        let latest = self.latest(keyspace, &key).await?;
+        let Some((seq, Some(value))) = latest else {
+            self.note_read(keyspace, &key);
+            return Ok(false);
+        };
+        if self.shared.isolation == Isolation::Snapshot && self.own(keyspace, &key).is_none() {
+            let base = self.base(keyspace, &key).await?;
+            if base.is_none() && seq > self.snapshot().unwrap_or(u64::MAX) {
+                return Err(Error::Conflict);
+            }
+        }
+        let mut patches = match self.own(keyspace, &key) {
+            Some(Write::Patch(patches)) => patches,
+            _ => Vec::new(),
+        };
+        patches.push(update.clone());
+        // An update that cannot be applied fails here rather than at commit.
+        self.patched(&value, &patches)?;
+        self.write(keyspace, key, Write::Patch(patches));
+        Ok(true)
+    }
+
+    async fn lock_field(
+        &self,
+        keyspace: u32,
+        key: &Bytes,
+        path: &str,
+        intent: LockMode,
+        mode: LockMode,
+    ) -> Result<()> {
+        self.acquire(LockId::Store, intent).await?;
+        self.acquire(LockId::Collection(keyspace), intent).await?;
+        self.acquire(LockId::Record(keyspace, key.clone()), intent).await?;
+        // `a.b` lies in `a`: whoever locks `a` as a whole excludes it.
+        for (at, _) in path.match_indices('.') {
+            let parent = LockId::Field(keyspace, key.clone(), path[..at].into());
+            self.acquire(parent, intent).await?;
+        }
+        self.acquire(LockId::Field(keyspace, key.clone(), path.into()), mode).await
+    }
+
+    async fn acquire(&self, id: LockId, mode: LockMode) -> Result<()> {
+        let core = self.core();
+        let deadline = core.options.env.now().saturating_add(core.options.lock_timeout);
+        let Some(mut wait) = core.locks.request(&self.shared.owner, id, mode, deadline) else {
+            return Ok(());
+        };
+        poll_fn(|context| wait.poll(context.waker())).await
+    }
+
+    /// Puts the write set into the log. Locks go as soon as the order is fixed: whoever reads the
+    /// changes comes later in the same log.
+    fn submit(&self, is_async: bool) -> Result<Option<Arc<Ticket>>> {
+        let core = self.core();
+        let mut state = self.shared.state.lock();
+        if std::mem::replace(&mut state.finished, true) {
+            return Err(Error::Closed);
+        }
+        let writes = std::mem::take(&mut state.writes);
+        let reads = std::mem::take(&mut state.reads);
+        let hold = state.hold.take();
+        let provisional = state.provisional;
+        drop(state);
+        // Even without changes of its own it must not outrun what it read: an empty record waits
+        // for everything before it.
+        let result = if writes.is_empty() && provisional <= core.log.visible() {
+            Ok(None)
+        } else {
+            self.submit_writes(writes, &reads, hold.as_ref(), is_async).map(Some)
+        };
+        drop(hold);
+        if !bug("leak_locks") {
+            core.locks.release_all(&self.shared.owner);
+        }
+        result
+    }
+
+    fn submit_writes(
+        &self,
+        writes: BTreeMap<(u32, Bytes), Write>,
+        reads: &ReadSet,
+        hold: Option<&Hold>,
+        is_async: bool,
+    ) -> Result<Arc<Ticket>> {
+        let core = self.core();
+        let patched = writes.iter().filter(|(_, w)| matches!(w, Write::Patch(_)));
+        let mut hashes = patched.map(|((ks, key), _)| hash_key(*ks, key));
+        // Two writers of different fields meet here; each sees the other's result.
+        let _latches = core.latches(&mut hashes);
+        let mut ops = Vec::with_capacity(writes.len());
+        for ((keyspace, key), write) in writes {
+            let value = match write {
+                Write::Put(value) => Some(value),
+                Write::Delete => None,
+                Write::Patch(patches) => match core.read_latest(keyspace, &key)? {
+                    Some((_, Some(value))) => Some(self.patched(&value, &patches)?),
+                    _ => return Err(Error::Conflict),
+                },
+            };
+            ops.push(Op { keyspace, key, value });
+        }
+        let reads = hold.filter(|h| h.serializable).map(|h| (reads, h.seq));
+        core.submit(&ops, reads, is_async)
+    }
+}
+
+fn document(rev: u64, value: &[u8]) -> Result<Document> {
+    let mut json = Vec::new();
+    jb1::print(value, &mut json).map_err(|_| Error::Document(DocumentError::Malformed))?;
+    Ok(Document { rev, json: Bytes::from(json) })
+}
+
+/// An id that sorts by time of creation: 48 bits of milliseconds, 80 random bits, in hex.
+pub(crate) fn fresh_id(core: &Core) -> String {
+    let env = &core.options.env;
+    let high = env.wall_ms() << 16 | env.random() & 0xffff;
+    format!("{high:016x}{:016x}", env.random())
+}

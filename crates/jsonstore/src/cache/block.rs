@@ -1,0 +1,78 @@
+//! L2: blocks of segments, checked and deciphered, values still compressed.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::clock::Clock;
+
+const SHARDS: usize = 16;
+/// What a cached block costs beyond its bytes.
+const OVERHEAD: usize = 96;
+
+#[derive(Debug)]
+pub(crate) struct BlockCache {
+    shards: Vec<Mutex<Clock<(u64, u64), Bytes>>>,
+    capacity: usize,
+    bytes: AtomicUsize,
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+}
+
+impl BlockCache {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Clock::new(None))).collect(),
+            capacity,
+            bytes: AtomicUsize::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    pub(crate) fn get(&self, segment: u64, offset: u64) -> Option<Bytes> {
+        let hash = hash(segment, offset);
+        let found = self.shards[hash as usize % SHARDS]
+            .lock()
+            .get(hash, |k| *k == (segment, offset))
+            .cloned();
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Relaxed);
+        found
+    }
+
+    pub(crate) fn insert(&self, segment: u64, offset: u64, block: Bytes) {
+        let hash = hash(segment, offset);
+        let weight = block.len() + OVERHEAD;
+        let mut shard = self.shards[hash as usize % SHARDS].lock();
+        let before = shard.bytes();
+        shard.insert(hash, (segment, offset), block, weight, self.capacity / SHARDS);
+        let after = shard.bytes();
+        if after >= before {
+            self.bytes.fetch_add(after - before, Relaxed);
+        } else {
+            self.bytes.fetch_sub(before - after, Relaxed);
+        }
+    }
+
+    /// Drops the blocks of a segment that is gone.
+    pub(crate) fn forget(&self, segment: u64) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let before = shard.bytes();
+            shard.remove_if(|(number, _)| *number == segment);
+            self.bytes.fetch_sub(before - shard.bytes(), Relaxed);
+        }
+    }
+}
+
+fn hash(segment: u64, offset: u64) -> u64 {
+    let mixed =
+        (segment.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ offset).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    mixed ^ mixed >> 32
+}

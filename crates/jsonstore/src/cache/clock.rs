@@ -1,0 +1,207 @@
+//! A clock with two-bit use counts and frequency-based admission, bounded by bytes.
+
+use std::collections::HashMap;
+
+use crate::codec::StableBuilder;
+
+const USES_MAX: u8 = 3;
+
+#[derive(Debug)]
+struct Slot<K, V> {
+    hash: u64,
+    uses: u8,
+    weight: usize,
+    item: Option<(K, V)>,
+}
+
+/// One shard; the caller locks it.
+#[derive(Debug)]
+pub(crate) struct Clock<K, V> {
+    map: HashMap<u64, u32, StableBuilder>,
+    slots: Vec<Slot<K, V>>,
+    free: Vec<u32>,
+    hand: usize,
+    bytes: usize,
+    sketch: Option<Sketch>,
+}
+
+impl<K, V> Clock<K, V> {
+    /// With `counters`, a newcomer must be asked for more often than whom it would replace.
+    pub(crate) fn new(counters: Option<usize>) -> Self {
+        Self {
+            map: HashMap::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            hand: 0,
+            bytes: 0,
+            sketch: counters.map(Sketch::new),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self, hash: u64, is_key: impl FnOnce(&K) -> bool) -> Option<&V> {
+        if let Some(sketch) = &mut self.sketch {
+            sketch.count(hash);
+        }
+        let slot = self.slots.get_mut(*self.map.get(&hash)? as usize)?;
+        let (key, value) = slot.item.as_ref()?;
+        if !is_key(key) {
+            return None;
+        }
+        slot.uses = (slot.uses + 1).min(USES_MAX);
+        Some(value)
+    }
+
+    pub(crate) fn insert(&mut self, hash: u64, key: K, value: V, weight: usize, capacity: usize) {
+        if weight > capacity {
+            return;
+        }
+        if let Some(at) = self.map.get(&hash).copied() {
+            let slot = &mut self.slots[at as usize];
+            self.bytes = self.bytes - slot.weight + weight;
+            slot.weight = weight;
+            slot.item = Some((key, value));
+        } else {
+            if !self.make_room(hash, weight, capacity) {
+                return;
+            }
+            let slot = Slot { hash, uses: 0, weight, item: Some((key, value)) };
+            let at = if let Some(at) = self.free.pop() {
+                self.slots[at as usize] = slot;
+                at
+            } else {
+                self.slots.push(slot);
+                (self.slots.len() - 1) as u32
+            };
+            self.map.insert(hash, at);
+            self.bytes += weight;
+        }
+    }
+
+    pub(crate) fn remove_if(&mut self, mut gone: impl FnMut(&K) -> bool) {
+        for at in 0..self.slots.len() {
+            if self.slots[at].item.as_ref().is_some_and(|(key, _)| gone(key)) {
+                self.evict(at);
+            }
+        }
+    }
+
+    /// Evicts until the newcomer fits; `false` if it is worth less than those it would replace.
+    fn make_room(&mut self, hash: u64, weight: usize, capacity: usize) -> bool {
+        let mut asked = false;
+        while self.bytes + weight > capacity {
+            if self.hand >= self.slots.len() {
+                self.hand = 0;
+            }
+            let at = self.hand;
+            self.hand += 1;
+            let slot = &mut self.slots[at];
+            if slot.item.is_none() {
+                continue;
+            }
+            if slot.uses > 0 {
+                slot.uses -= 1;
+                continue;
+            }
+            if !asked && let Some(sketch) = &self.sketch {
+                asked = true;
+                if sketch.estimate(hash) < sketch.estimate(slot.hash) {
+                    return false;
+                }
+            }
+            self.evict(at);
+        }
+        true
+    }
+
+    fn evict(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        if slot.item.take().is_some() {
+            self.map.remove(&slot.hash);
+            self.bytes -= slot.weight;
+            slot.weight = 0;
+            self.free.push(at as u32);
+        }
+    }
+}
+
+/// Counts how often a hash was asked for, roughly, with halving so that the past fades.
+#[derive(Debug)]
+struct Sketch {
+    counts: Vec<u8>,
+    added: usize,
+}
+
+impl Sketch {
+    fn new(counters: usize) -> Self {
+        Self { counts: vec![0; counters], added: 0 }
+    }
+
+    fn places(&self, hash: u64) -> [usize; 2] {
+        [(hash >> 20) as usize % self.counts.len(), (hash >> 40) as usize % self.counts.len()]
+    }
+
+    fn count(&mut self, hash: u64) {
+        for place in self.places(hash) {
+            let count = &mut self.counts[place];
+            *count = (*count + 1).min(15);
+        }
+        self.added += 1;
+        if self.added > self.counts.len() * 8 {
+            self.added /= 2;
+            for count in &mut self.counts {
+                *count /= 2;
+            }
+        }
+    }
+
+    fn estimate(&self, hash: u64) -> u8 {
+        self.places(hash).map(|place| self.counts[place]).into_iter().min().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stays_within_its_bytes_and_keeps_what_is_used() {
+        let mut clock: Clock<u64, u64> = Clock::new(None);
+        for i in 0..1000_u64 {
+            clock.insert(i, i, i, 10, 500);
+            assert!(clock.bytes() <= 500);
+            clock.get(7, |k| *k == 7);
+            if i > 7 {
+                assert!(clock.get(7, |k| *k == 7).is_some(), "evicted after {i}");
+            }
+        }
+        clock.insert(5000, 5000, 1, 501, 500);
+        assert!(clock.get(5000, |_| true).is_none(), "larger than the cache");
+        clock.remove_if(|_| true);
+        assert_eq!(clock.bytes(), 0);
+    }
+
+    #[test]
+    fn admission_resists_a_scan() {
+        let mut clock: Clock<u64, u64> = Clock::new(Some(1 << 14));
+        let spread = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        for _ in 0..5 {
+            for i in 0..40 {
+                if clock.get(spread(i), |_| true).is_none() {
+                    clock.insert(spread(i), i, i, 10, 500);
+                }
+            }
+        }
+        for i in 1000..3000 {
+            if clock.get(spread(i), |_| true).is_none() {
+                clock.insert(spread(i), i, i, 10, 500);
+            }
+        }
+        let kept = (0..40).filter(|i| clock.get(spread(*i), |_| true).is_some()).count();
+        assert!(kept > 25, "{kept} of 40 survived a scan");
+    }
+}

@@ -1,0 +1,140 @@
+//! L1: documents as JSON text. A hit touches neither memtable nor segment.
+//!
+//! An entry is right for a snapshot if nothing wrote its key after the entry was loaded. Writers
+//! record their sequence number in a slot per key hash before they become visible; two keys may
+//! share a slot, which costs a look-up but never gives a stale document.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::clock::Clock;
+use crate::bugs::bug;
+
+const SHARDS: usize = 16;
+const SLOTS_MAX: usize = 1 << 16;
+const OVERHEAD: usize = 128;
+
+/// The newest sequence number written to any key of a slot.
+#[derive(Debug)]
+pub(crate) struct VersionTable(Vec<AtomicU64>);
+
+impl VersionTable {
+    pub(crate) fn new(memory_budget: usize) -> Self {
+        let slots = (memory_budget / 256).next_power_of_two().clamp(64, SLOTS_MAX);
+        Self((0..slots).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Before the commit `seq` can become visible.
+    pub(crate) fn note(&self, hash: u64, seq: u64) {
+        if !bug("no_cache_invalidation") {
+            self.0[hash as usize % self.0.len()].fetch_max(seq, Ordering::SeqCst);
+        }
+    }
+
+    /// Everything cached before the commit `seq` is stale.
+    pub(crate) fn note_all(&self, seq: u64) {
+        for slot in &self.0 {
+            slot.fetch_max(seq, Ordering::SeqCst);
+        }
+    }
+
+    fn newest(&self, hash: u64) -> u64 {
+        self.0[hash as usize % self.0.len()].load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct CachedDocument {
+    /// The version.
+    pub(crate) seq: u64,
+    /// The snapshot at which it was the newest.
+    pub(crate) loaded_at: u64,
+    pub(crate) json: Bytes,
+}
+
+#[derive(Debug)]
+pub(crate) struct DocumentCache {
+    shards: Vec<Mutex<Clock<(u32, Bytes), CachedDocument>>>,
+    bytes: AtomicUsize,
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+}
+
+impl DocumentCache {
+    pub(crate) fn new(memory_budget: usize) -> Self {
+        let counters = (memory_budget / 8192).next_power_of_two().clamp(64, 1 << 14);
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Clock::new(Some(counters)))).collect(),
+            bytes: AtomicUsize::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn get(
+        &self,
+        versions: &VersionTable,
+        keyspace: u32,
+        key: &[u8],
+        hash: u64,
+        snapshot: u64,
+    ) -> Option<(u64, Bytes)> {
+        let mut shard = self.shards[(hash >> 56) as usize % SHARDS].lock();
+        let found = shard.get(hash, |(ks, k)| *ks == keyspace && k == key);
+        let fresh = found.filter(|d| d.seq <= snapshot && versions.newest(hash) <= d.loaded_at);
+        let counter = if fresh.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        fresh.map(|d| (d.seq, d.json.clone()))
+    }
+
+    pub(crate) fn insert(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        hash: u64,
+        document: CachedDocument,
+        capacity: usize,
+    ) {
+        let weight = key.len() + document.json.len() + OVERHEAD;
+        let mut shard = self.shards[(hash >> 56) as usize % SHARDS].lock();
+        let before = shard.bytes();
+        shard.insert(
+            hash,
+            (keyspace, Bytes::copy_from_slice(key)),
+            document,
+            weight,
+            capacity / SHARDS,
+        );
+        let after = shard.bytes();
+        if after >= before {
+            self.bytes.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.bytes.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_write_makes_an_entry_stale() {
+        let (cache, versions) = (DocumentCache::new(1 << 20), VersionTable::new(1 << 20));
+        let entry = CachedDocument { seq: 5, loaded_at: 7, json: Bytes::from_static(b"{}") };
+        cache.insert(1, b"k", 42, entry, 1 << 20);
+        let get = |snapshot| cache.get(&versions, 1, b"k", 42, snapshot).map(|(seq, _)| seq);
+        assert_eq!(get(4), None, "older than the version");
+        assert_eq!(get(6), Some(5));
+        assert_eq!(get(9), Some(5), "nothing was written since");
+        versions.note(42, 8);
+        assert_eq!(get(9), None);
+        assert_eq!(cache.get(&versions, 1, b"other", 42, 9), None, "another key of the same hash");
+    }
+}

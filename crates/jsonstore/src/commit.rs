@@ -1,0 +1,588 @@
+//! Pipelined group commit: one sequence, one log, many waiters.
+//!
+//! A committer takes its place in the queue, applies its changes to the memtable (invisible until
+//! published) and waits. Whoever waits first leads: it writes and syncs everything queued, publishes
+//! it, hands the lead to a waiter of the next group and wakes its own. A lone writer so pays no
+//! thread switch; many writers share each sync.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    task::Waker,
+    thread::Thread,
+};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    bugs::bug,
+    codec::{Reader, put_bytes, put_varint},
+    error::{Error, Result},
+    frame::FrameType,
+    lsm::Snapshots,
+    memtable::Memtable,
+    wal::{Record, WalWriter},
+};
+
+/// A group is closed at this size, so that a flood of large transactions cannot starve the waiters.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Remembered commits for serializable validation, beyond which old transactions must retry.
+const RECENT_MAX: usize = 1 << 18;
+
+/// One change.
+#[derive(Debug, Clone)]
+pub(crate) struct Op {
+    pub(crate) keyspace: u32,
+    pub(crate) key: Bytes,
+    /// `None` deletes.
+    pub(crate) value: Option<Bytes>,
+}
+
+const PUT: u8 = 1;
+const DELETE: u8 = 2;
+
+/// The record of a transaction, and its operations as slices of it.
+pub(crate) fn encode(ops: &[Op], origin: u64, wall_ms: u64) -> Bytes {
+    let size: usize =
+        ops.iter().map(|op| op.key.len() + op.value.as_ref().map_or(0, Bytes::len) + 16).sum();
+    let mut out = Vec::with_capacity(size + 20);
+    put_varint(&mut out, origin);
+    put_varint(&mut out, wall_ms);
+    put_varint(&mut out, ops.len() as u64);
+    for op in ops {
+        out.push(if op.value.is_some() { PUT } else { DELETE });
+        put_varint(&mut out, u64::from(op.keyspace));
+        put_bytes(&mut out, &op.key);
+        if let Some(value) = &op.value {
+            put_bytes(&mut out, value);
+        }
+    }
+    Bytes::from(out)
+}
+
+/// The operations of a record, sharing its memory. `None` if it is malformed.
+pub(crate) fn decode(payload: &Bytes) -> Option<Vec<Op>> {
+    let mut reader = Reader::new(payload);
+    reader.varint()?;
+    reader.varint()?;
+    let count = reader.length()?;
+    let mut ops = Vec::with_capacity(count.min(payload.len() / 3));
+    let slice = |reader: &mut Reader<'_>| -> Option<Bytes> {
+        let len = reader.length()?;
+        let from = reader.position();
+        reader.take(len)?;
+        Some(payload.slice(from..from + len))
+    };
+    for _ in 0..count {
+        let kind = reader.u8()?;
+        let keyspace = u32::try_from(reader.varint()?).ok()?;
+        let key = slice(&mut reader)?;
+        let value = match kind {
+            PUT => Some(slice(&mut reader)?),
+            DELETE => None,
+            _ => return None,
+        };
+        ops.push(Op { keyspace, key, value });
+    }
+    reader.is_empty().then_some(ops)
+}
+
+/// What a serializable transaction read: keys by hash, and ranges.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct ReadSet {
+    pub(crate) keys: std::collections::HashSet<u64, crate::codec::StableBuilder>,
+    /// Keyspace, from, to (exclusive; `None` is the end).
+    pub(crate) ranges: Vec<(u32, Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl ReadSet {
+    fn touches(&self, op: &Op) -> bool {
+        self.keys.contains(&crate::codec::hash_key(op.keyspace, &op.key))
+            || self.ranges.iter().any(|(keyspace, from, to)| {
+                *keyspace == op.keyspace
+                    && op.key[..] >= from[..]
+                    && to.as_ref().is_none_or(|to| op.key[..] < to[..])
+                    && !bug("no_range_validation")
+            })
+    }
+}
+
+const WAITING: u8 = 0;
+const DONE: u8 = 1;
+const FAILED: u8 = 2;
+/// The waiter shall lead the next group.
+const LEAD: u8 = 3;
+
+/// One commit on its way.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) seq: u64,
+    state: AtomicU8,
+    applied: AtomicBool,
+    thread: Option<Thread>,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Ticket {
+    /// The changes are in the memtable. Must be called exactly once, whatever happens.
+    pub(crate) fn applied(&self) {
+        self.applied.store(true, Ordering::Release);
+    }
+
+    fn finish(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+        if let Some(thread) = &self.thread {
+            thread.unpark();
+        }
+        if let Some(waker) = self.waker.lock().take() {
+            waker.wake();
+        }
+    }
+
+    /// Registers a waker and says whether the commit is decided.
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<bool> {
+        if let Some(done) = self.decided() {
+            return Some(done);
+        }
+        *self.waker.lock() = Some(waker.clone());
+        self.decided()
+    }
+
+    fn decided(&self) -> Option<bool> {
+        match self.state.load(Ordering::Acquire) {
+            DONE => Some(true),
+            FAILED => Some(false),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Pending {
+    record: Record,
+    table: Arc<Memtable>,
+    ticket: Arc<Ticket>,
+    sync: bool,
+}
+
+#[derive(Debug)]
+struct Recent {
+    seq: u64,
+    payload: Bytes,
+}
+
+#[derive(Debug)]
+struct Sequence {
+    next_seq: u64,
+    queue: VecDeque<Pending>,
+    has_leader: bool,
+    poisoned: Option<String>,
+    /// New commits are refused with this, without poisoning.
+    refused: Option<Error>,
+    recent: VecDeque<Recent>,
+    /// Commits up to here are no longer remembered.
+    forgotten: u64,
+    active: Arc<Memtable>,
+}
+
+/// How a commit is asked for.
+pub(crate) struct Request<'a> {
+    pub(crate) payload: Bytes,
+    pub(crate) reads: Option<(&'a ReadSet, u64)>,
+    pub(crate) sync: bool,
+    /// The caller will wait in a future rather than block.
+    pub(crate) is_async: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    sequence: Mutex<Sequence>,
+    wal: Mutex<WalWriter>,
+    visible: AtomicU64,
+    work: Condvar,
+    pub(crate) snapshots: Mutex<Snapshots>,
+    pub(crate) groups: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    group_bytes_max: usize,
+}
+
+impl Log {
+    pub(crate) fn new(wal: WalWriter, last_seq: u64, active: Arc<Memtable>) -> Self {
+        let group_bytes_max = GROUP_BYTES_MAX.min(wal.file_bytes() as usize / 2);
+        Self {
+            group_bytes_max,
+            sequence: Mutex::new(Sequence {
+                next_seq: last_seq + 1,
+                queue: VecDeque::new(),
+                has_leader: false,
+                poisoned: None,
+                refused: None,
+                recent: VecDeque::new(),
+                forgotten: last_seq,
+                active,
+            }),
+            wal: Mutex::new(wal),
+            visible: AtomicU64::new(last_seq),
+            work: Condvar::new(),
+            snapshots: Mutex::default(),
+            groups: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+        }
+    }
+
+    /// The newest commit that no crash can lose, and that every reader sees.
+    pub(crate) fn visible(&self) -> u64 {
+        self.visible.load(Ordering::SeqCst)
+    }
+
+    /// Takes a snapshot that garbage collection respects until it is released.
+    pub(crate) fn hold(&self, serializable: bool, now_ms: u64) -> u64 {
+        let mut snapshots = self.snapshots.lock();
+        let seq = self.visible();
+        snapshots.add(seq, serializable, now_ms);
+        seq
+    }
+
+    pub(crate) fn release(&self, seq: u64, serializable: bool) {
+        self.snapshots.lock().remove(seq, serializable);
+    }
+
+    /// Gives a transaction its place in the order. The caller must apply it to the memtable that
+    /// comes back, then call `Ticket::applied`.
+    pub(crate) fn submit(&self, request: Request<'_>) -> Result<(Arc<Ticket>, Arc<Memtable>)> {
+        let mut sequence = self.sequence.lock();
+        if let Some(cause) = &sequence.poisoned {
+            return Err(Error::Poisoned { cause: cause.clone() });
+        }
+        if let Some(refusal) = &sequence.refused {
+            return Err(refusal.clone());
+        }
+        if let Some((reads, snapshot)) = request.reads {
+            sequence.validate(reads, snapshot)?;
+        }
+        let seq = sequence.next_seq;
+        sequence.next_seq += 1;
+        let ticket = Arc::new(Ticket {
+            seq,
+            state: AtomicU8::new(WAITING),
+            applied: AtomicBool::new(false),
+            thread: (!request.is_async).then(std::thread::current),
+            waker: Mutex::new(None),
+        });
+        let table = Arc::clone(&sequence.active);
+        sequence.recent.push_back(Recent { seq, payload: request.payload.clone() });
+        sequence.queue.push_back(Pending {
+            record: Record { kind: FrameType::Commit, seq, flags: 0, payload: request.payload },
+            table: Arc::clone(&table),
+            ticket: Arc::clone(&ticket),
+            sync: request.sync,
+        });
+        if request.is_async && !sequence.has_leader {
+            self.work.notify_one();
+        }
+        if bug("publish_before_sync") {
+            self.visible.store(seq, Ordering::SeqCst);
+        }
+        Ok((ticket, table))
+    }
+
+    /// Blocks until the commit is durable (or written, if it asked for no more), leading if need be.
+    pub(crate) fn wait(&self, ticket: &Ticket) -> Result<()> {
+        loop {
+            match ticket.state.load(Ordering::Acquire) {
+                DONE => return Ok(()),
+                FAILED => return Err(self.poison_error()),
+                LEAD => {
+                    ticket.state.store(WAITING, Ordering::Release);
+                    self.lead_until(|| ticket.decided().is_some());
+                    continue;
+                }
+                _ => {}
+            }
+            let leads = {
+                let mut sequence = self.sequence.lock();
+                let free = !sequence.has_leader && ticket.decided().is_none();
+                sequence.has_leader |= free;
+                free
+            };
+            if leads {
+                self.lead_until(|| ticket.decided().is_some());
+            } else if ticket.state.load(Ordering::Acquire) == WAITING {
+                std::thread::park();
+            }
+        }
+    }
+
+    /// The log thread: leads when nobody who waits can. Returns when `stop` is set.
+    pub(crate) fn serve(&self, stop: &AtomicBool) {
+        loop {
+            let mut sequence = self.sequence.lock();
+            while (sequence.has_leader || sequence.queue.is_empty())
+                && !stop.load(Ordering::Relaxed)
+            {
+                self.work.wait(&mut sequence);
+            }
+            if sequence.has_leader || sequence.queue.is_empty() {
+                return;
+            }
+            sequence.has_leader = true;
+            drop(sequence);
+            self.lead_until(|| false);
+        }
+    }
+
+    /// Wakes the log thread, so that it sees that it shall stop.
+    pub(crate) fn wake_server(&self) {
+        let _guard = self.sequence.lock();
+        self.work.notify_all();
+    }
+
+    /// Writes one group if there is one; for simulations without threads.
+    pub(crate) fn step(&self) -> bool {
+        let mut sequence = self.sequence.lock();
+        if sequence.queue.is_empty() || sequence.has_leader {
+            return false;
+        }
+        sequence.has_leader = true;
+        drop(sequence);
+        let led = self.write_group();
+        self.pass_lead();
+        led
+    }
+
+    /// Leads groups until `enough` or until nothing is queued; the caller has set `has_leader`.
+    fn lead_until(&self, enough: impl Fn() -> bool) {
+        while !enough() && self.write_group() {}
+        self.pass_lead();
+    }
+
+    fn pass_lead(&self) {
+        let mut sequence = self.sequence.lock();
+        let heir = sequence
+            .queue
+            .iter()
+            .find(|p| p.ticket.thread.is_some())
+            .map(|p| Arc::clone(&p.ticket));
+        match heir {
+            Some(heir) => {
+                drop(sequence);
+                heir.finish(LEAD);
+            }
+            None => {
+                sequence.has_leader = false;
+                if !sequence.queue.is_empty() {
+                    self.work.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Takes what is queued, makes it durable, publishes it, wakes its waiters.
+    fn write_group(&self) -> bool {
+        let group = self.sequence.lock().take_group(self.group_bytes_max);
+        let Some(last) = group.last().map(|p| p.ticket.seq) else { return false };
+        let sync = group.iter().any(|p| p.sync);
+        let records: Vec<Record> = group.iter().map(|p| p.record.clone()).collect();
+        let written = {
+            let mut wal = self.wal.lock();
+            let from = wal.position();
+            for pending in &group {
+                pending.table.note_lsn(from);
+            }
+            if bug("ack_before_write") {
+                for pending in &group {
+                    pending.ticket.state.store(DONE, Ordering::Release);
+                }
+            }
+            wal.append(&records, sync)
+        };
+        drop(records);
+        match written {
+            Ok(()) => self.publish(&group, last),
+            Err(e) => {
+                self.poison(&format!("writing to the log failed: {e}"));
+                for pending in &group {
+                    pending.ticket.finish(FAILED);
+                }
+            }
+        }
+        true
+    }
+
+    fn publish(&self, group: &[Pending], last: u64) {
+        for pending in group {
+            let mut spins = 0_u32;
+            while !pending.ticket.applied.load(Ordering::Acquire) {
+                spins += 1;
+                if spins > 20 { std::thread::yield_now() } else { std::hint::spin_loop() }
+            }
+        }
+        self.visible.fetch_max(last, Ordering::SeqCst);
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.commits.fetch_add(group.len() as u64, Ordering::Relaxed);
+        let floor = {
+            let snapshots = self.snapshots.lock();
+            snapshots.oldest_serializable().map_or(last, |oldest| oldest.min(last))
+        };
+        let mut sequence = self.sequence.lock();
+        sequence.forget(floor);
+        drop(sequence);
+        for pending in group {
+            pending.ticket.finish(DONE);
+        }
+    }
+
+    /// The last sequence number given out, durable or not.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.sequence.lock().next_seq - 1
+    }
+
+    /// Stops all writing for good.
+    pub(crate) fn poison(&self, cause: &str) {
+        let mut sequence = self.sequence.lock();
+        if sequence.poisoned.is_none() {
+            sequence.poisoned = Some(cause.to_owned());
+        }
+        let waiting: Vec<Pending> = sequence.queue.drain(..).collect();
+        drop(sequence);
+        for pending in waiting {
+            pending.ticket.finish(FAILED);
+        }
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.sequence.lock().poisoned.is_some()
+    }
+
+    pub(crate) fn poison_error(&self) -> Error {
+        let cause = self.sequence.lock().poisoned.clone().unwrap_or_default();
+        Error::Poisoned { cause }
+    }
+
+    /// Refuses new commits until called with `None`.
+    pub(crate) fn refuse(&self, why: Option<Error>) {
+        self.sequence.lock().refused = why;
+    }
+
+    /// Replaces the memtable that commits go to. `swap` runs while no commit can be sequenced.
+    pub(crate) fn rotate(&self, swap: impl FnOnce(&Arc<Memtable>) -> Option<Arc<Memtable>>) {
+        let mut sequence = self.sequence.lock();
+        if let Some(fresh) = swap(&sequence.active) {
+            sequence.active = fresh;
+        }
+    }
+
+    /// A position from which the log holds everything that `tables` hold and everything later.
+    pub(crate) fn floor(&self, tables: &[Arc<Memtable>]) -> u64 {
+        // The lock keeps the leader from moving the position before it noted it.
+        let wal = self.wal.lock();
+        tables.iter().map(|t| t.first_lsn()).fold(wal.position(), u64::min)
+    }
+
+    /// Takes a sequence number for a load; it becomes visible with `publish_to`.
+    pub(crate) fn reserve(&self) -> u64 {
+        let mut sequence = self.sequence.lock();
+        let seq = sequence.next_seq;
+        sequence.next_seq += 1;
+        // A transaction that began before cannot be validated against a load.
+        sequence.forgotten = sequence.forgotten.max(seq);
+        seq
+    }
+
+    /// Makes a load visible.
+    pub(crate) fn publish_to(&self, seq: u64) {
+        self.visible.fetch_max(seq, Ordering::SeqCst);
+    }
+
+    pub(crate) fn with_wal<T>(&self, act: impl FnOnce(&mut WalWriter) -> T) -> T {
+        act(&mut self.wal.lock())
+    }
+
+    /// Runs `act` while no group is being written and nothing is queued; `None` if something is.
+    pub(crate) fn when_idle<T>(&self, act: impl FnOnce(&mut WalWriter, u64) -> T) -> Option<T> {
+        let mut sequence = self.sequence.lock();
+        if sequence.has_leader || !sequence.queue.is_empty() || sequence.poisoned.is_some() {
+            return None;
+        }
+        sequence.has_leader = true;
+        let last = sequence.next_seq - 1;
+        drop(sequence);
+        let done = act(&mut self.wal.lock(), last);
+        self.pass_lead();
+        Some(done)
+    }
+}
+
+impl Sequence {
+    fn validate(&self, reads: &ReadSet, snapshot: u64) -> Result<()> {
+        if bug("no_validation") {
+            return Ok(());
+        }
+        if snapshot < self.forgotten {
+            return Err(Error::Conflict);
+        }
+        let from = self.recent.partition_point(|r| r.seq <= snapshot);
+        for recent in self.recent.range(from..) {
+            let ops = decode(&recent.payload).unwrap_or_default();
+            if ops.iter().any(|op| reads.touches(op)) {
+                return Err(Error::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_group(&mut self, bytes_max: usize) -> Vec<Pending> {
+        let mut bytes = 0;
+        let mut count = 0;
+        for pending in &self.queue {
+            bytes += pending.record.payload.len() + crate::frame::HEADER + 16;
+            if count > 0 && bytes > bytes_max {
+                break;
+            }
+            count += 1;
+        }
+        self.queue.drain(..count).collect()
+    }
+
+    fn forget(&mut self, floor: u64) {
+        while self.recent.front().is_some_and(|r| r.seq <= floor || self.recent.len() > RECENT_MAX)
+        {
+            if let Some(gone) = self.recent.pop_front() {
+                self.forgotten = gone.seq;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_round_trip_and_damage_is_refused() {
+        let ops = [
+            Op {
+                keyspace: 1,
+                key: Bytes::from_static(b"a"),
+                value: Some(Bytes::from_static(b"1")),
+            },
+            Op { keyspace: 900, key: Bytes::from_static(b""), value: None },
+        ];
+        let payload = encode(&ops, 7, 1234);
+        let back = decode(&payload).unwrap();
+        assert_eq!(back.len(), 2);
+        assert_eq!(
+            (back[0].key.clone(), back[0].value.clone()),
+            (ops[0].key.clone(), ops[0].value.clone())
+        );
+        assert_eq!((back[1].keyspace, back[1].value.clone()), (900, None));
+        for len in 0..payload.len() {
+            assert!(decode(&payload.slice(..len)).is_none(), "cut at {len}");
+        }
+    }
+}

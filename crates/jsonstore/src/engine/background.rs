@@ -1,0 +1,500 @@
+//! Work behind the writers: flushing, compaction, marks, locks that wait too long.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::Core;
+use crate::{
+    bugs::bug,
+    error::{Error, Result},
+    frame::FrameType,
+    lsm::{self, GcRule, LEVELS, Levels, MergeIter, Output, OutputConfig, Plan, Source},
+    manifest::State,
+    memtable::Memtable,
+    segment::{Segment, SegmentInfo},
+    wal::{Record, WalWriter},
+};
+
+/// How often the ticker looks, when nobody waits for a lock.
+const TICK: Duration = Duration::from_millis(50);
+
+impl Core {
+    /// Does one piece of background work, if there is any. Simulations call it; threads do otherwise.
+    pub(crate) fn step(&self) -> bool {
+        self.log.step() || self.flush_one().unwrap_or(false) || self.compact_one().unwrap_or(false)
+    }
+
+    /// Writes the oldest frozen memtable as segments. `false` if there is none that can be.
+    pub(crate) fn flush_one(&self) -> Result<bool> {
+        let _one = self.flush_lock.lock();
+        let Some(table) = self.tree().frozen.first().cloned() else { return Ok(false) };
+        // What is not visible is not durable, and must not reach a segment before the log.
+        if table.last_seq() > self.log.visible() {
+            return Ok(false);
+        }
+        if self.options.read_only {
+            return Ok(false);
+        }
+        let (rule, gc_seq) = self.gc_rule();
+        let infos = self.write_table(&table, &rule).inspect_err(|e| self.note_failure(e))?;
+        self.install_flush(&table, infos, gc_seq).inspect_err(|e| self.note_failure(e))?;
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn write_table(&self, table: &Arc<Memtable>, rule: &GcRule) -> Result<Vec<SegmentInfo>> {
+        let next = || self.next_file.fetch_add(1, Ordering::Relaxed);
+        let mut output = Output::new(self.output_config(&next));
+        for keyspace in table.keyspaces() {
+            let source = Source::memtable(table, keyspace, &[]);
+            let mut merge = MergeIter::new(vec![source], u64::MAX)?;
+            let (mut key, mut newer) = (Bytes::new(), None);
+            while let Some(entry) = merge.next_version()? {
+                if entry.key != key {
+                    key = entry.key.clone();
+                    newer = None;
+                }
+                let needed = rule.is_needed(entry.seq, newer);
+                newer = Some(entry.seq);
+                if needed {
+                    output.add(keyspace, &entry.key, entry.seq, entry.value.as_deref())?;
+                }
+            }
+        }
+        output.finish()
+    }
+
+    fn install_flush(
+        &self,
+        table: &Arc<Memtable>,
+        infos: Vec<SegmentInfo>,
+        gc_seq: u64,
+    ) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        let tree = self.tree.load_full();
+        let mut levels = Levels::clone(&tree.levels);
+        for info in infos {
+            levels.levels[0].insert(0, self.segment(info));
+        }
+        let rest: Vec<Arc<Memtable>> = tree
+            .frozen
+            .iter()
+            .chain([&tree.active])
+            .filter(|t| !Arc::ptr_eq(t, table))
+            .cloned()
+            .collect();
+        let floor = if bug("floor_too_high") {
+            self.log.with_wal(|wal| wal.position())
+        } else {
+            self.log.floor(&rest)
+        };
+        let flushed = self.flushed_seq.load(Ordering::Relaxed).max(table.last_seq());
+        let gc_seq = gc_seq.max(tree.gc_seq);
+        manifest.append(&self.state(&levels, flushed, floor)).inspect_err(|e| self.fail(e))?;
+        self.flushed_seq.store(flushed, Ordering::Relaxed);
+        self.change_tree(|tree| {
+            tree.frozen.retain(|t| !Arc::ptr_eq(t, table));
+            tree.levels = Arc::new(levels);
+            tree.gc_seq = gc_seq;
+        });
+        drop(manifest);
+        self.log.with_wal(|wal| wal.release(floor));
+        Ok(())
+    }
+
+    /// Does the most urgent compaction. `false` if none is due.
+    pub(crate) fn compact_one(&self) -> Result<bool> {
+        if !self.options.compaction || self.options.read_only {
+            return Ok(false);
+        }
+        let _one = self.compact_lock.lock();
+        let levels = Arc::clone(&self.tree().levels);
+        let plan = {
+            let mut cursors = self.cursors.lock();
+            lsm::pick(&levels, self.options.l0_trigger, self.options.level_base_bytes, &mut cursors)
+        };
+        match plan {
+            None => Ok(false),
+            Some(plan) => self.compact(&plan, &levels).map(|()| true),
+        }
+    }
+
+    /// Merges everything into the lowest level there is.
+    pub(crate) fn compact_all(&self) -> Result<()> {
+        let _one = self.compact_lock.lock();
+        let last = {
+            let levels = Arc::clone(&self.tree().levels);
+            (1..LEVELS).rev().find(|l| !levels.levels[*l].is_empty()).unwrap_or(1)
+        };
+        for from in 0..last {
+            let levels = Arc::clone(&self.tree().levels);
+            // The last level is rewritten even alone: it may hold what nobody sees any more.
+            if levels.levels[from].is_empty() && from + 1 < last {
+                continue;
+            }
+            let plan = if from == 0 && !levels.levels[0].is_empty() {
+                lsm::plan_l0(&levels)
+            } else {
+                Plan {
+                    from,
+                    inputs: levels.levels[from].clone(),
+                    below: levels.levels[from + 1].clone(),
+                }
+            };
+            self.compact(&plan, &levels)?;
+        }
+        Ok(())
+    }
+
+    fn compact(&self, plan: &Plan, levels: &Levels) -> Result<()> {
+        let (rule, gc_seq) = self.gc_rule();
+        let moves = plan.from > 0 && plan.inputs.len() == 1 && plan.below.is_empty();
+        let infos = if moves {
+            vec![plan.inputs[0].info.clone()]
+        } else {
+            let next = || self.next_file.fetch_add(1, Ordering::Relaxed);
+            lsm::run(plan, levels, &rule, self.output_config(&next), &mut || self.relax())
+                .inspect_err(|e| self.note_failure(e))?
+        };
+        let bytes: u64 = infos.iter().map(|i| i.bytes).sum();
+        let outputs: Vec<Arc<Segment>> = if moves {
+            plan.inputs.clone()
+        } else {
+            infos.into_iter().map(|info| self.segment(info)).collect()
+        };
+        self.install_compaction(plan, outputs, gc_seq, moves)?;
+        self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+        self.counters.compacted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn install_compaction(
+        &self,
+        plan: &Plan,
+        outputs: Vec<Arc<Segment>>,
+        gc_seq: u64,
+        moves: bool,
+    ) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        let tree = self.tree.load_full();
+        let mut levels = Levels::clone(&tree.levels);
+        let gone: Vec<u64> = plan.inputs.iter().chain(&plan.below).map(|s| s.info.number).collect();
+        for list in &mut levels.levels {
+            list.retain(|s| !gone.contains(&s.info.number));
+        }
+        let target = &mut levels.levels[plan.from + 1];
+        target.extend(outputs);
+        target.sort_by(|a, b| a.info.min_key.cmp(&b.info.min_key));
+        let gc_seq = gc_seq.max(tree.gc_seq);
+        let flushed = self.flushed_seq.load(Ordering::Relaxed);
+        let tables: Vec<Arc<Memtable>> =
+            tree.frozen.iter().chain([&tree.active]).cloned().collect();
+        let floor = self.log.floor(&tables);
+        if bug("remove_before_manifest") && !moves {
+            for segment in plan.inputs.iter().chain(&plan.below) {
+                let path = lsm::segment_path(&self.segments_dir(), segment.info.number);
+                let _ = self.options.vfs.remove(&path);
+            }
+        }
+        manifest.append(&self.state(&levels, flushed, floor)).inspect_err(|e| self.fail(e))?;
+        self.change_tree(|tree| {
+            tree.levels = Arc::new(levels);
+            tree.gc_seq = gc_seq;
+        });
+        drop(manifest);
+        if !moves {
+            for segment in plan.inputs.iter().chain(&plan.below) {
+                segment.supersede();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn state(&self, levels: &Levels, flushed_seq: u64, wal_floor: u64) -> State {
+        State {
+            next_file: self.next_file.load(Ordering::Relaxed),
+            flushed_seq,
+            wal_floor,
+            wal_file_bytes: self.options.wal_file_bytes,
+            segments: levels.all().map(|(level, s)| (level as u8, s.info.clone())).collect(),
+        }
+    }
+
+    /// Which versions someone may still ask for, and the snapshot from which that is complete.
+    pub(super) fn gc_rule(&self) -> (GcRule, u64) {
+        let snapshots = self.log.snapshots.lock();
+        let visible = self.log.visible();
+        let mut boundaries: Vec<u64> = snapshots.held.keys().copied().collect();
+        if bug("gc_ignores_snapshots") {
+            boundaries.clear();
+        }
+        if boundaries.last() != Some(&visible) {
+            boundaries.push(visible);
+        }
+        (GcRule { boundaries }, visible)
+    }
+
+    pub(super) fn output_config<'a>(
+        &'a self,
+        next_number: &'a dyn Fn() -> u64,
+    ) -> OutputConfig<'a> {
+        OutputConfig {
+            vfs: &*self.options.vfs,
+            env: &*self.options.env,
+            dictionaries: &self.dictionaries,
+            dir: self.segments_dir(),
+            store_id: self.store_id,
+            key: self.options.key.clone(),
+            segment_bytes: self.options.segment_bytes,
+            next_number,
+        }
+    }
+
+    /// Between pieces of a compaction: give way, or stop if the store closes.
+    fn relax(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        if self.options.env.has_threads()
+            && self.tree().levels.levels[0].len() < self.options.l0_slow
+        {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// A failed edit of the manifest leaves unknown what is on disk.
+    fn fail(&self, e: &Error) {
+        self.log.poison(&format!("writing the manifest failed: {e}"));
+    }
+
+    fn note_failure(&self, e: &Error) {
+        if !matches!(e, Error::Closed) {
+            *self.background_error.lock() = Some(e.clone());
+        }
+    }
+
+    pub(crate) fn background_error(&self) -> Option<Error> {
+        self.background_error.lock().clone()
+    }
+
+    /// Everything committed so far is in segments afterwards, and the log is short.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        self.check_open()?;
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.rotate(true);
+        loop {
+            let waits = self.tree().frozen.first().map(|t| t.last_seq());
+            let Some(last) = waits else { return Ok(()) };
+            if self.log.is_poisoned() {
+                return Err(self.log.poison_error());
+            }
+            if last > self.log.visible() {
+                // Commits on their way have waiters or the log thread to carry them.
+                if !self.log.step() {
+                    std::thread::yield_now();
+                }
+                continue;
+            }
+            self.flush_one()?;
+        }
+    }
+
+    /// What has to be done from time to time.
+    pub(crate) fn tick(&self) {
+        if self.locks.has_waiters() {
+            self.locks.detect();
+            self.locks.expire(self.options.env.now());
+        }
+        self.watch_space();
+        let floor_lag = {
+            let tree = self.tree();
+            let tables: Vec<Arc<Memtable>> =
+                tree.frozen.iter().chain([&tree.active]).cloned().collect();
+            let floor = self.log.floor(&tables);
+            self.log.with_wal(|wal| wal.backlog(floor))
+        };
+        if floor_lag > self.options.wal_bytes_max {
+            self.rotate(true);
+        }
+    }
+
+    /// On idle, proves the last group durable, so that damage to it is told from a torn write.
+    pub(crate) fn mark(&self) {
+        let done = self.log.when_idle(|wal, last| {
+            let marked = self.last_mark.load(Ordering::Relaxed);
+            if last == marked && !wal.is_dirty() {
+                return Ok(());
+            }
+            let mark = Record { kind: FrameType::Mark, seq: last, flags: 0, payload: Bytes::new() };
+            wal.append(&[mark], true)?;
+            self.last_mark.store(last, Ordering::Relaxed);
+            Ok::<(), std::io::Error>(())
+        });
+        if let Some(Err(e)) = done {
+            self.log.poison(&format!("writing to the log failed: {e}"));
+        }
+    }
+
+    fn watch_space(&self) {
+        if self.options.read_only {
+            return;
+        }
+        let reserve = self.options.disk_reserve_bytes;
+        let Ok(free) = self.options.vfs.free_space(&self.dir) else { return };
+        let failed = matches!(&*self.background_error.lock(), Some(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull);
+        if free < reserve {
+            self.log.refuse(Some(Error::DiskFull { free, reserve }));
+        } else {
+            self.log.refuse(None);
+            if failed {
+                *self.background_error.lock() = None;
+            }
+        }
+    }
+
+    pub(crate) fn wake_background(&self) {
+        *self.work.0.lock() += 1;
+        self.work.1.notify_all();
+    }
+
+    /// Ends the store in order. Whoever still holds a handle gets `Closed`.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.stop.store(true, Ordering::SeqCst);
+        self.log.refuse(Some(Error::Closed));
+        while self.log.step() {}
+        let mut result = Ok(());
+        if !self.options.read_only {
+            let mut tries = 0;
+            loop {
+                let done = self.log.when_idle(WalWriter::close);
+                match done {
+                    Some(Ok(())) => break,
+                    Some(Err(e)) => {
+                        result = Err(Error::io("close", self.dir.join("wal"), e));
+                        break;
+                    }
+                    None if self.log.is_poisoned() => break,
+                    None => {
+                        tries += 1;
+                        if tries > 10_000 {
+                            break;
+                        }
+                        std::thread::yield_now();
+                    }
+                }
+            }
+        }
+        self.guard.lock().take();
+        result
+    }
+
+    fn wait_for_work(&self, seen: &mut u64, pause: Duration) {
+        let mut count = self.work.0.lock();
+        if *count == *seen && !self.stop.load(Ordering::Relaxed) {
+            self.work.1.wait_for(&mut count, pause);
+        }
+        *seen = *count;
+    }
+}
+
+/// The threads of one store. They end when it is closed.
+#[derive(Debug)]
+pub(crate) struct Threads(Mutex<Vec<JoinHandle<()>>>);
+
+impl Threads {
+    pub(crate) fn start(core: &Arc<Core>) -> Self {
+        let mut threads = Vec::new();
+        if core.options.env.has_threads() && !core.options.read_only {
+            type Loop = fn(&Core);
+            let loops: [(&str, Loop); 4] = [
+                ("log", |core| core.log.serve(&core.stop)),
+                ("tick", tick_loop),
+                ("flush", flush_loop),
+                ("compact", compact_loop),
+            ];
+            for (name, run) in loops {
+                let core = Arc::clone(core);
+                let builder = std::thread::Builder::new().name(format!("jsonstore-{name}"));
+                threads.extend(builder.spawn(move || run(&core)));
+            }
+        }
+        Self(Mutex::new(threads))
+    }
+
+    pub(crate) fn stop(&self, core: &Core) {
+        core.stop.store(true, Ordering::SeqCst);
+        core.wake_background();
+        core.log.wake_server();
+        for thread in self.0.lock().drain(..) {
+            thread.thread().unpark();
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn tick_loop(core: &Core) {
+    let mut idle_since = (core.log.visible(), core.options.env.now());
+    while !core.stop.load(Ordering::Relaxed) {
+        let pause = if core.locks.has_waiters() {
+            core.options.deadlock_check_after
+        } else {
+            TICK.min(core.options.deadlock_check_after)
+        };
+        std::thread::park_timeout(pause);
+        core.tick();
+        let (visible, now) = (core.log.visible(), core.options.env.now());
+        if core.options.durability == crate::options::Durability::Interval
+            && now.saturating_sub(idle_since.1) >= core.options.sync_interval
+        {
+            let done =
+                core.log.when_idle(|wal, _| if wal.is_dirty() { wal.sync() } else { Ok(()) });
+            if let Some(Err(e)) = done {
+                core.log.poison(&format!("syncing the log failed: {e}"));
+            }
+            idle_since.1 = now;
+        }
+        if visible != idle_since.0 {
+            idle_since = (visible, now);
+        } else if now.saturating_sub(idle_since.1) >= TICK {
+            core.mark();
+        }
+    }
+}
+
+fn flush_loop(core: &Core) {
+    let mut seen = 0;
+    while !core.stop.load(Ordering::Relaxed) {
+        match core.flush_one() {
+            Ok(true) => core.wake_background(),
+            Ok(false) => core.wait_for_work(
+                &mut seen,
+                if core.tree().frozen.is_empty() { TICK } else { Duration::from_millis(1) },
+            ),
+            Err(_) => std::thread::sleep(TICK),
+        }
+    }
+}
+
+fn compact_loop(core: &Core) {
+    let mut seen = 0;
+    while !core.stop.load(Ordering::Relaxed) {
+        match core.compact_one() {
+            Ok(true) => {}
+            Ok(false) => core.wait_for_work(&mut seen, TICK * 4),
+            Err(_) => std::thread::sleep(TICK),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Reading: through the caches, then the tree.
+
+use std::{cell::Cell, sync::Arc};
+
+use bytes::Bytes;
+
+use super::Core;
+use crate::{
+    cache::CachedDocument,
+    codec::hash_key,
+    error::{Error, Result},
+    jb1,
+    lsm::MergeIter,
+};
+
+thread_local! {
+    static FORBIDDEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, reading from the disk fails with a hidden error instead of blocking the thread.
+pub(crate) struct Blocking(bool);
+
+impl Blocking {
+    pub(crate) fn forbid() -> Self {
+        Self(FORBIDDEN.replace(true))
+    }
+
+    pub(crate) fn is_forbidden() -> bool {
+        FORBIDDEN.get()
+    }
+}
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        FORBIDDEN.set(self.0);
+    }
+}
+
+/// A version of a key: its sequence number, and its value unless it was deleted.
+pub(crate) type Version = (u64, Option<Bytes>);
+
+impl Core {
+    /// The newest version that every reader may see.
+    pub(crate) fn read_visible(&self, keyspace: u32, key: &[u8]) -> Result<(u64, Option<Version>)> {
+        loop {
+            let snapshot = self.log.visible();
+            let tree = self.tree();
+            // Compaction may have collapsed versions of a snapshot nobody registered.
+            if snapshot >= tree.gc_seq {
+                return Ok((snapshot, tree.get(keyspace, key, snapshot)?));
+            }
+        }
+    }
+
+    /// The version in a registered snapshot.
+    pub(crate) fn read_at(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        snapshot: u64,
+    ) -> Result<Option<Version>> {
+        self.tree().get(keyspace, key, snapshot)
+    }
+
+    /// The newest version of all, durable or not; only for who holds a lock on the key.
+    pub(crate) fn read_latest(&self, keyspace: u32, key: &[u8]) -> Result<Option<Version>> {
+        self.tree().get(keyspace, key, u64::MAX)
+    }
+
+    /// A document as JSON text with its version, at a registered snapshot or (`None`) the newest.
+    pub(crate) fn document(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        snapshot: Option<u64>,
+    ) -> Result<Option<(u64, Bytes)>> {
+        let hash = hash_key(keyspace, key);
+        if let Some(found) = self.cached(keyspace, key, hash, snapshot) {
+            return Ok(Some(found));
+        }
+        let (at, found) = match snapshot {
+            None => self.read_visible(keyspace, key)?,
+            Some(at) => (at, self.read_at(keyspace, key, at)?),
+        };
+        let Some((seq, Some(value))) = found else { return Ok(None) };
+        let mut json = Vec::new();
+        jb1::print(&value, &mut json)?;
+        json.shrink_to_fit();
+        let json = Bytes::from(json);
+        let spare = self.options.cache_bytes().saturating_sub(self.blocks.bytes());
+        let document = CachedDocument { seq, loaded_at: at, json: json.clone() };
+        self.documents.insert(keyspace, key, hash, document, spare);
+        Ok(Some((seq, json)))
+    }
+
+    pub(crate) fn cached(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        hash: u64,
+        snapshot: Option<u64>,
+    ) -> Option<(u64, Bytes)> {
+        let at = snapshot.unwrap_or_else(|| self.log.visible());
+        self.documents.get(&self.versions, keyspace, key, hash, at)
+    }
+
+    /// All visible entries of a keyspace from a key on, in a registered snapshot.
+    pub(crate) fn iter(&self, keyspace: u32, from: &[u8], snapshot: u64) -> Result<MergeIter> {
+        self.tree().iter(keyspace, from, snapshot)
+    }
+}
+
+/// A registered snapshot; dropping it lets garbage collection pass.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) core: Arc<Core>,
+    pub(crate) seq: u64,
+    pub(crate) serializable: bool,
+}
+
+impl Hold {
+    pub(crate) fn new(core: &Arc<Core>, serializable: bool) -> Self {
+        let seq = core.log.hold(serializable, core.now_ms());
+        Self { core: Arc::clone(core), seq, serializable }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.core.log.release(self.seq, self.serializable);
+    }
+}
+
+/// The hidden error that sends a read to the pool.
+pub(crate) fn would_block() -> Error {
+    Error::io("read", "", std::io::ErrorKind::WouldBlock.into())
+}
+
+pub(crate) fn is_would_block(e: &Error) -> bool {
+    matches!(e, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::WouldBlock)
+}

@@ -1,0 +1,225 @@
+//! What can go wrong, and who must act.
+
+use std::{fmt, io, path::PathBuf, sync::Arc};
+
+/// Every failure of the store. Variants are closed because callers act on them.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store was closed while the operation waited. Act: the caller.
+    #[error("the store is closed")]
+    Closed,
+    /// Another transaction changed what this one read or wants to write. Act: retry the transaction.
+    #[error("a concurrent transaction committed a conflicting change")]
+    Conflict,
+    /// Acknowledged bytes are damaged. Act: the operator restores from a backup or opens with salvage.
+    #[error("{file} is damaged at byte {offset}: {detail}")]
+    Corruption {
+        /// The damaged file, relative to the store.
+        file: String,
+        /// Where the damage begins.
+        offset: u64,
+        /// What was found there.
+        detail: String,
+        /// Log positions that are lost, when the damage is in the log.
+        lost_lsn_range: Option<(u64, u64)>,
+    },
+    /// Transactions waited for each other in a ring; this one was chosen to give way. Act: retry.
+    #[error("deadlock: {}", describe_cycle(.cycle))]
+    Deadlock {
+        /// The ring: each transaction waits for the lock beside it, which the next one holds.
+        cycle: Vec<CycleEdge>,
+    },
+    /// Less free space is left than the store keeps in reserve. Act: the operator frees space.
+    #[error("the disk is full: {free} bytes are free, {reserve} are kept in reserve")]
+    DiskFull {
+        /// Free bytes seen.
+        free: u64,
+        /// Bytes the store keeps for itself.
+        reserve: u64,
+    },
+    /// A document breaks a rule. Act: the caller.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A document with this id exists already. Act: the caller.
+    #[error("a document with the id {id} exists already")]
+    DuplicateId {
+        /// The id as JSON text.
+        id: String,
+    },
+    /// The directory belongs to something else. Act: the operator names another directory.
+    #[error("{path} is not a store: it holds {found} but no CURRENT file")]
+    ForeignDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// A file found there.
+        found: String,
+    },
+    /// A name of a collection is not allowed. Act: the caller.
+    #[error("invalid collection name: 1 to 64 bytes of a-z, 0-9, _ and - are allowed")]
+    InvalidName,
+    /// An update expression cannot be applied. Act: the caller.
+    #[error("invalid update of {path}: {reason}")]
+    InvalidUpdate {
+        /// The field path.
+        path: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The operating system refused an operation. Act: the operator.
+    #[error("{op} {path}")]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The refusal.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// A lock was not granted in time. Act: retry or give up.
+    #[error("the lock on {lock} was not granted in time")]
+    LockTimeout {
+        /// The lock.
+        lock: String,
+    },
+    /// Another process has the store open. Act: the operator.
+    #[error("{path} is in use by another process")]
+    Locked {
+        /// The store.
+        path: PathBuf,
+    },
+    /// Writing to the log failed, so what is on disk is unknown. Act: reopen, which reads it again.
+    #[error("the store stopped accepting writes after a failed write to its log: {cause}")]
+    Poisoned {
+        /// The first failure.
+        cause: String,
+    },
+    /// The store was opened for reading only. Act: the caller.
+    #[error("the store is read-only")]
+    ReadOnly,
+    /// A snapshot was held longer than allowed. Act: begin again.
+    #[error("the snapshot is too old")]
+    SnapshotTooOld,
+    /// A transaction holds more than one log file can. Act: split it.
+    #[error("the transaction holds {bytes} bytes, {limit} are allowed")]
+    TransactionTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The file was written by a newer version. Act: the operator upgrades the program.
+    #[error("{file} has format version {found}; this program knows up to {known}")]
+    UnknownFormat {
+        /// The file.
+        file: String,
+        /// Version found.
+        found: u32,
+        /// Newest version known.
+        known: u32,
+    },
+    /// The key does not open this store. Act: the operator.
+    #[error("{0}")]
+    WrongKey(&'static str),
+}
+
+/// One transaction of a deadlock: it waits for `lock` in `mode`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CycleEdge {
+    /// The waiting transaction.
+    pub transaction: u64,
+    /// What it waits for.
+    pub lock: String,
+    /// In which mode.
+    pub mode: &'static str,
+}
+
+/// Why a document was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DocumentError {
+    /// Nested deeper than the limit.
+    #[error("nested deeper than {limit} levels")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
+    /// Larger than the limit.
+    #[error("larger than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// An object names a member twice.
+    #[error("the member {name} occurs twice")]
+    DuplicateMember {
+        /// The member.
+        name: String,
+    },
+    /// The text is not UTF-8.
+    #[error("not UTF-8 at byte {offset}")]
+    InvalidUtf8 {
+        /// Where.
+        offset: usize,
+    },
+    /// The text is not JSON.
+    #[error("not JSON at byte {offset}: {reason}")]
+    Syntax {
+        /// Where.
+        offset: usize,
+        /// What was expected.
+        reason: &'static str,
+    },
+    /// The outermost value is not an object.
+    #[error("a document is a JSON object")]
+    NotAnObject,
+    /// The `_id` cannot be a key.
+    #[error(
+        "an _id is a string, a boolean, a finite number, or an array of these, up to 1024 bytes"
+    )]
+    InvalidId,
+    /// The `_id` inside differs from the one addressed, or an update touches it.
+    #[error("the _id of a document cannot change")]
+    IdChanged,
+    /// The stored bytes are not a document; only damage or a bug can cause this.
+    #[error("the stored bytes are not a document")]
+    Malformed,
+}
+
+impl Error {
+    /// True if running the same transaction again may succeed.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Conflict | Self::Deadlock { .. })
+    }
+
+    pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { op, path: path.into(), source: Arc::new(source) }
+    }
+
+    pub(crate) fn corrupt(file: impl fmt::Display, offset: u64, detail: impl Into<String>) -> Self {
+        Self::Corruption {
+            file: file.to_string(),
+            offset,
+            detail: detail.into(),
+            lost_lsn_range: None,
+        }
+    }
+}
+
+fn describe_cycle(cycle: &[CycleEdge]) -> String {
+    let mut text = String::new();
+    for edge in cycle {
+        let _ = fmt::Write::write_fmt(
+            &mut text,
+            format_args!(
+                "transaction {} waits for {} ({}); ",
+                edge.transaction, edge.lock, edge.mode
+            ),
+        );
+    }
+    text
+}
+
+/// The result of every operation.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,69 @@
+//! An embedded JSON document database that loses nothing.
+//!
+//! One log, group-committed; memtables and immutable sorted segments; snapshots for readers, fair
+//! locks and validation for writers. Everything above the disk ([`Vfs`]) and the clock ([`Env`]) is
+//! deterministic, so a simulator can crash it anywhere and replay what happened.
+//!
+//! Not here: queries by other than the id, secondary indexes, full text, any network.
+//!
+//! ```
+//! use hearth_jsonstore::{Options, Store, block_on};
+//!
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path();
+//! block_on(async {
+//!     let store = Store::open(Options::new(path)).await?;
+//!     let todos = store.collection("todos")?;
+//!     let id = todos.insert(r#"{"title": "write it down"}"#).await?;
+//!     assert!(todos.get(id).await?.is_some());
+//!     hearth_jsonstore::Result::Ok(())
+//! })
+//! .unwrap();
+//! ```
+//!
+//! Features: `cli` (the program), `testing` (simulator and checkers, outside semver).
+#![deny(unsafe_code)]
+
+mod api;
+mod bugs;
+mod cache;
+mod codec;
+mod commit;
+mod crypt;
+mod engine;
+mod env;
+mod error;
+mod frame;
+mod jb1;
+mod key;
+mod lock;
+mod lsm;
+mod manifest;
+mod memtable;
+mod options;
+mod pool;
+mod segment;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod vfs;
+mod wal;
+
+pub use crate::{
+    api::{
+        Collection, Document, Input, Isolation, Keyspace, Load, Range, Scan, Snapshot, Stats,
+        Store, Target, Transaction, block_on,
+    },
+    crypt::MasterKey,
+    engine::{OpenStep, VerifyReport},
+    env::{Env, RealEnv},
+    error::{CycleEdge, DocumentError, Error, Result},
+    jb1::Update,
+    key::Id,
+    lock::LockMode,
+    options::{Durability, Options, Recovery},
+    vfs::{LockGuard, OpenMode, RealVfs, VFile, Vfs},
+};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct ReadmeDoctests;

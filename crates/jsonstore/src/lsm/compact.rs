@@ -1,0 +1,294 @@
+//! Leveled compaction: what to merge next, and which versions anyone can still see.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{LEVELS, Levels, MergeIter, Source};
+use crate::{
+    bugs::bug,
+    crypt::MasterKey,
+    env::Env,
+    error::Result,
+    memtable::Entry,
+    segment::{Dictionaries, Segment, SegmentBuilder, SegmentInfo, keyspace_of},
+    vfs::Vfs,
+};
+
+/// Each level holds this many times the one above.
+const RATIO: u64 = 8;
+/// From this size on a segment ends where a keyspace ends.
+const CUT_AT_KEYSPACE: u64 = 8 << 20;
+
+/// A compaction to do.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) from: usize,
+    pub(crate) inputs: Vec<Arc<Segment>>,
+    /// Segments of the next level that overlap.
+    pub(crate) below: Vec<Arc<Segment>>,
+}
+
+/// The most urgent compaction, if any level is too large.
+pub(crate) fn pick(
+    levels: &Levels,
+    l0_trigger: usize,
+    base_bytes: u64,
+    cursors: &mut [Vec<u8>; LEVELS],
+) -> Option<Plan> {
+    if levels.levels[0].len() >= l0_trigger {
+        return Some(plan_l0(levels));
+    }
+    let mut target = base_bytes;
+    for (level, cursor) in cursors.iter_mut().enumerate().take(LEVELS - 1).skip(1) {
+        if levels.bytes(level) > target {
+            let list = &levels.levels[level];
+            // Go round the key range, so that every part gets its turn.
+            let next = list.iter().find(|s| s.info.min_key > *cursor).or_else(|| list.first())?;
+            cursor.clone_from(&next.info.min_key);
+            return Some(plan_level(levels, level, Arc::clone(next)));
+        }
+        target *= RATIO;
+    }
+    None
+}
+
+/// Merges all of level 0 into level 1.
+pub(crate) fn plan_l0(levels: &Levels) -> Plan {
+    let inputs = levels.levels[0].clone();
+    let min = inputs.iter().map(|s| s.info.min_key.clone()).min().unwrap_or_default();
+    let max = inputs.iter().map(|s| s.info.max_key.clone()).max().unwrap_or_default();
+    Plan { from: 0, below: levels.overlapping(1, &min, &max), inputs }
+}
+
+fn plan_level(levels: &Levels, level: usize, first: Arc<Segment>) -> Plan {
+    let mut inputs = vec![first];
+    // Versions of one key that lie on both sides of a border must move together.
+    let list = &levels.levels[level];
+    loop {
+        let before = inputs.len();
+        for segment in list {
+            let touches = inputs.iter().any(|s| {
+                s.info.number != segment.info.number
+                    && s.info.max_key >= segment.info.min_key
+                    && s.info.min_key <= segment.info.max_key
+            });
+            if touches && !inputs.iter().any(|s| s.info.number == segment.info.number) {
+                inputs.push(Arc::clone(segment));
+            }
+        }
+        if inputs.len() == before {
+            break;
+        }
+    }
+    inputs.sort_by(|a, b| a.info.min_key.cmp(&b.info.min_key));
+    let min = inputs.first().map(|s| s.info.min_key.clone()).unwrap_or_default();
+    let max = inputs.last().map(|s| s.info.max_key.clone()).unwrap_or_default();
+    Plan { from: level, below: levels.overlapping(level + 1, &min, &max), inputs }
+}
+
+/// Which versions may go.
+#[derive(Debug, Clone)]
+pub(crate) struct GcRule {
+    /// Snapshots someone holds, and the newest visible sequence number; ascending.
+    pub(crate) boundaries: Vec<u64>,
+}
+
+impl GcRule {
+    /// Whether the version `seq` is what some snapshot sees, given the next newer version.
+    pub(crate) fn is_needed(&self, seq: u64, newer: Option<u64>) -> bool {
+        // The first boundary at or after this version sees it, unless the newer one is there, too.
+        let at = if bug("gc_off_by_one") {
+            self.boundaries.partition_point(|b| *b <= seq)
+        } else {
+            self.boundaries.partition_point(|b| *b < seq)
+        };
+        match (self.boundaries.get(at), newer) {
+            (Some(boundary), Some(newer)) => newer > *boundary,
+            (Some(_), None) => true,
+            // Newer than every boundary: nobody sees it yet, but everybody will.
+            (None, None) => true,
+            (None, Some(_)) => !bug("gc_off_by_one"),
+        }
+    }
+
+    fn oldest(&self) -> u64 {
+        self.boundaries.first().copied().unwrap_or(0)
+    }
+}
+
+/// Where and how segments are written.
+pub(crate) struct OutputConfig<'a> {
+    pub(crate) vfs: &'a dyn Vfs,
+    pub(crate) env: &'a dyn Env,
+    pub(crate) dictionaries: &'a Dictionaries,
+    pub(crate) dir: PathBuf,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) key: Option<MasterKey>,
+    pub(crate) segment_bytes: u64,
+    pub(crate) next_number: &'a dyn Fn() -> u64,
+}
+
+/// Writes a sorted stream of entries as segments.
+pub(crate) struct Output<'a> {
+    config: OutputConfig<'a>,
+    builder: Option<SegmentBuilder<'a>>,
+    last_keyspace: u32,
+    last_key: Bytes,
+    done: Vec<SegmentInfo>,
+}
+
+impl<'a> Output<'a> {
+    pub(crate) fn new(config: OutputConfig<'a>) -> Self {
+        Self { config, builder: None, last_keyspace: 0, last_key: Bytes::new(), done: Vec::new() }
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        keyspace: u32,
+        key: &Bytes,
+        seq: u64,
+        value: Option<&[u8]>,
+    ) -> Result<()> {
+        let same_key = self.last_keyspace == keyspace && self.last_key == *key;
+        if let Some(builder) = &self.builder {
+            let bytes = builder.bytes();
+            let border = keyspace != self.last_keyspace && bytes >= CUT_AT_KEYSPACE;
+            if (bytes >= self.config.segment_bytes || border) && !same_key {
+                self.end_segment()?;
+            }
+        }
+        if !same_key {
+            self.last_keyspace = keyspace;
+            self.last_key = key.clone();
+        }
+        if self.builder.is_none() {
+            let number = (self.config.next_number)();
+            self.builder = Some(SegmentBuilder::create(
+                self.config.vfs,
+                self.config.env,
+                self.config.dictionaries,
+                &segment_path(&self.config.dir, number),
+                number,
+                self.config.store_id,
+                self.config.key.as_ref(),
+            )?);
+        }
+        let builder = self.builder.as_mut().expect("made just above");
+        builder.add(keyspace, key, seq, value)
+    }
+
+    /// The segments, all durable.
+    pub(crate) fn finish(mut self) -> Result<Vec<SegmentInfo>> {
+        self.end_segment()?;
+        Ok(self.done)
+    }
+
+    fn end_segment(&mut self) -> Result<()> {
+        if let Some(builder) = self.builder.take().filter(|b| !b.is_empty()) {
+            self.done.push(builder.finish(&self.config.dir)?);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn segment_path(dir: &std::path::Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:08x}.seg"))
+}
+
+/// Merges the inputs of a plan. `relax` is called now and then, to give way to others.
+pub(crate) fn run(
+    plan: &Plan,
+    levels: &Levels,
+    rule: &GcRule,
+    config: OutputConfig<'_>,
+    relax: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<SegmentInfo>> {
+    let mut sources = Vec::new();
+    if plan.from == 0 {
+        for segment in &plan.inputs {
+            sources.push(Source::segments(vec![Arc::clone(segment)], &[], false)?);
+        }
+    } else {
+        sources.push(Source::segments(plan.inputs.clone(), &[], false)?);
+    }
+    if !plan.below.is_empty() {
+        sources.push(Source::segments(plan.below.clone(), &[], false)?);
+    }
+    let mut merge = MergeIter::new(sources, u64::MAX)?;
+    let mut filter =
+        Filter { rule, levels, to: plan.from + 1, key: Bytes::new(), newer: None, fresh: true };
+    let mut output = Output::new(config);
+    let mut count = 0_u32;
+    while let Some(entry) = merge.next_version()? {
+        count += 1;
+        if count.is_multiple_of(1024) {
+            relax()?;
+        }
+        if filter.keeps(&entry) {
+            let keyspace = keyspace_of(&entry.key);
+            output.add(keyspace, &entry.key.slice(4..), entry.seq, entry.value.as_deref())?;
+        }
+    }
+    output.finish()
+}
+
+/// Decides entry by entry; they come newest first within a key.
+struct Filter<'a> {
+    rule: &'a GcRule,
+    levels: &'a Levels,
+    to: usize,
+    key: Bytes,
+    newer: Option<u64>,
+    fresh: bool,
+}
+
+impl Filter<'_> {
+    fn keeps(&mut self, entry: &Entry) -> bool {
+        if self.fresh || entry.key != self.key {
+            self.fresh = false;
+            self.key = entry.key.clone();
+            self.newer = None;
+        }
+        let needed = self.rule.is_needed(entry.seq, self.newer);
+        let newest = self.newer.is_none();
+        self.newer = Some(entry.seq);
+        if !needed {
+            return false;
+        }
+        if entry.value.is_none()
+            && newest
+            && entry.seq <= self.rule.oldest()
+            && !self.hides_something(entry)
+        {
+            return false;
+        }
+        true
+    }
+
+    /// A tombstone must stay while something older may lie below it.
+    fn hides_something(&self, entry: &Entry) -> bool {
+        if bug("drop_tombstones_early") {
+            return false;
+        }
+        (self.to + 1..LEVELS)
+            .any(|level| self.levels.levels[level].iter().any(|segment| segment.covers(&entry.key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_someone_sees_are_needed() {
+        let rule = GcRule { boundaries: vec![5, 10, 20] };
+        // Versions 3, 5, 7, 12, 25 of one key; each with the next newer one.
+        let needed = [(25, None), (12, Some(25)), (7, Some(12)), (5, Some(7)), (3, Some(5))]
+            .map(|(seq, newer)| rule.is_needed(seq, newer));
+        assert_eq!(needed, [true, true, true, true, false]);
+        assert!(!GcRule { boundaries: vec![20] }.is_needed(7, Some(12)));
+        assert!(GcRule { boundaries: vec![11] }.is_needed(7, Some(12)));
+        assert!(GcRule { boundaries: vec![7] }.is_needed(7, Some(12)));
+    }
+}

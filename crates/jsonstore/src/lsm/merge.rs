@@ -1,0 +1,163 @@
+//! Merging sorted sources into one order.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    error::Result,
+    memtable::{Entry, Memtable},
+    segment::{Segment, SegmentIter},
+};
+
+/// Entries copied from a memtable at a time, so its lock is held only briefly.
+const CHUNK: usize = 64;
+
+/// One sorted run of versions. Keys carry the keyspace in front iff `full` keys were asked for.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Memtable {
+        table: Arc<Memtable>,
+        keyspace: u32,
+        chunk: VecDeque<Entry>,
+        last: Option<Entry>,
+        from: Vec<u8>,
+        done: bool,
+    },
+    Segments {
+        rest: VecDeque<Arc<Segment>>,
+        current: Option<Box<SegmentIter<Arc<Segment>>>>,
+        keyspace: Option<u32>,
+        cached: bool,
+    },
+}
+
+impl Source {
+    pub(crate) fn memtable(table: &Arc<Memtable>, keyspace: u32, from: &[u8]) -> Self {
+        Self::Memtable {
+            table: Arc::clone(table),
+            keyspace,
+            chunk: VecDeque::new(),
+            last: None,
+            from: from.to_vec(),
+            done: false,
+        }
+    }
+
+    /// Segments that follow one another, from `full` on. With `strip`, only the keyspace of `full`.
+    pub(crate) fn segments(segments: Vec<Arc<Segment>>, full: &[u8], strip: bool) -> Result<Self> {
+        let mut rest = VecDeque::from(segments);
+        let current = match rest.pop_front() {
+            None => None,
+            Some(first) => {
+                let mut iter =
+                    if strip { SegmentIter::new(first) } else { SegmentIter::new_uncached(first) };
+                iter.seek(full, u64::MAX)?;
+                Some(Box::new(iter))
+            }
+        };
+        let keyspace = strip.then(|| crate::segment::keyspace_of(full));
+        Ok(Self::Segments { rest, current, keyspace, cached: strip })
+    }
+
+    fn next(&mut self) -> Result<Option<Entry>> {
+        match self {
+            Self::Memtable { table, keyspace, chunk, last, from, done } => {
+                if chunk.is_empty() && !*done {
+                    let (key, seq, after) = match last {
+                        Some(entry) => (&entry.key[..], entry.seq, true),
+                        None => (&from[..], u64::MAX, false),
+                    };
+                    let fresh = table.chunk(*keyspace, key, seq, after, CHUNK);
+                    *done = fresh.len() < CHUNK;
+                    *last = fresh.last().cloned();
+                    *chunk = fresh.into();
+                }
+                Ok(chunk.pop_front())
+            }
+            Self::Segments { rest, current, keyspace, cached } => loop {
+                let Some(iter) = current else { return Ok(None) };
+                if let Some(mut entry) = iter.take()? {
+                    if let Some(keyspace) = keyspace {
+                        if crate::segment::keyspace_of(&entry.key) != *keyspace {
+                            *current = None;
+                            return Ok(None);
+                        }
+                        entry.key = entry.key.slice(4..);
+                    }
+                    return Ok(Some(entry));
+                }
+                *current = match rest.pop_front() {
+                    None => None,
+                    Some(next) => {
+                        let mut iter = if *cached {
+                            SegmentIter::new(next)
+                        } else {
+                            SegmentIter::new_uncached(next)
+                        };
+                        iter.seek(&[], u64::MAX)?;
+                        Some(Box::new(iter))
+                    }
+                };
+            },
+        }
+    }
+}
+
+/// All versions of all sources in order: key, then newest first.
+#[derive(Debug)]
+pub(crate) struct MergeIter {
+    sources: Vec<(Option<Entry>, Source)>,
+    snapshot: u64,
+}
+
+impl MergeIter {
+    pub(crate) fn new(sources: Vec<Source>, snapshot: u64) -> Result<Self> {
+        let mut heads = Vec::with_capacity(sources.len());
+        for mut source in sources {
+            let head = source.next()?;
+            if head.is_some() {
+                heads.push((head, source));
+            }
+        }
+        Ok(Self { sources: heads, snapshot })
+    }
+
+    /// The next version, whatever its age.
+    pub(crate) fn next_version(&mut self) -> Result<Option<Entry>> {
+        // There are few sources, so looking at each costs less than keeping a heap.
+        let mut best: Option<usize> = None;
+        for (i, (head, _)) in self.sources.iter().enumerate() {
+            let Some(entry) = head else { continue };
+            let smaller = best.and_then(|b| self.sources[b].0.as_ref()).is_none_or(|least| {
+                entry.key.cmp(&least.key).then_with(|| least.seq.cmp(&entry.seq)).is_lt()
+            });
+            if smaller {
+                best = Some(i);
+            }
+        }
+        let Some(at) = best else { return Ok(None) };
+        let (head, source) = &mut self.sources[at];
+        let next = source.next()?;
+        Ok(std::mem::replace(head, next))
+    }
+
+    /// The next key that exists in the snapshot, with its newest version there.
+    pub(crate) fn next_visible(&mut self) -> Result<Option<Entry>> {
+        loop {
+            let Some(entry) = self.next_version()? else { return Ok(None) };
+            if entry.seq > self.snapshot {
+                continue;
+            }
+            // Older versions of the same key are of no interest.
+            while self
+                .sources
+                .iter()
+                .any(|(head, _)| head.as_ref().is_some_and(|h| h.key == entry.key))
+            {
+                self.next_version()?;
+            }
+            if entry.value.is_some() {
+                return Ok(Some(entry));
+            }
+        }
+    }
+}

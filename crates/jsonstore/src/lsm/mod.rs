@@ -1,0 +1,168 @@
+//! The tree: memtables over levels of segments, newest first.
+
+mod compact;
+mod merge;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{error::Result, memtable::Memtable, segment::Segment};
+
+pub(crate) use self::{
+    compact::{GcRule, Output, OutputConfig, Plan, pick, plan_l0, run, segment_path},
+    merge::{MergeIter, Source},
+};
+
+pub(crate) const LEVELS: usize = 7;
+
+/// The segments; a new one is made for every change.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Levels {
+    /// Level 0 is newest first and overlaps; the others are sorted and do not.
+    pub(crate) levels: [Vec<Arc<Segment>>; LEVELS],
+}
+
+impl Levels {
+    pub(crate) fn bytes(&self, level: usize) -> u64 {
+        self.levels[level].iter().map(|s| s.info.bytes).sum()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = (usize, &Arc<Segment>)> {
+        self.levels
+            .iter()
+            .enumerate()
+            .flat_map(|(level, list)| list.iter().map(move |s| (level, s)))
+    }
+
+    /// The segments of a sorted level that touch a range of full keys.
+    pub(crate) fn overlapping(&self, level: usize, min: &[u8], max: &[u8]) -> Vec<Arc<Segment>> {
+        let touches = |s: &&Arc<Segment>| {
+            s.info.max_key.as_slice() >= min && s.info.min_key.as_slice() <= max
+        };
+        self.levels[level].iter().filter(touches).cloned().collect()
+    }
+
+    fn get(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        snapshot: u64,
+    ) -> Result<Option<(u64, Option<Bytes>)>> {
+        for segment in &self.levels[0] {
+            if let Some(found) = segment.get(keyspace, key, snapshot)? {
+                return Ok(Some(found));
+            }
+        }
+        let full = full_key(keyspace, key);
+        for level in &self.levels[1..] {
+            // Versions of one key may lie on both sides of a border between segments.
+            let mut at = level.partition_point(|s| s.info.max_key < full);
+            while let Some(segment) = level.get(at).filter(|s| s.covers(&full)) {
+                if let Some(found) = segment.get(keyspace, key, snapshot)? {
+                    return Ok(Some(found));
+                }
+                at += 1;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Everything a reader needs, as one value: replaced, never changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    pub(crate) active: Arc<Memtable>,
+    /// Oldest first.
+    pub(crate) frozen: Vec<Arc<Memtable>>,
+    pub(crate) levels: Arc<Levels>,
+    /// Readers of an older snapshot than this must register it, or look again.
+    pub(crate) gc_seq: u64,
+}
+
+impl Tree {
+    /// The newest version at or below `snapshot`.
+    pub(crate) fn get(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        snapshot: u64,
+    ) -> Result<Option<(u64, Option<Bytes>)>> {
+        if let Some(found) = self.active.get(keyspace, key, snapshot) {
+            return Ok(Some(found));
+        }
+        for table in self.frozen.iter().rev() {
+            if let Some(found) = table.get(keyspace, key, snapshot) {
+                return Ok(Some(found));
+            }
+        }
+        self.levels.get(keyspace, key, snapshot)
+    }
+
+    /// All versions of a keyspace from `from` on.
+    pub(crate) fn iter(&self, keyspace: u32, from: &[u8], snapshot: u64) -> Result<MergeIter> {
+        let mut sources = vec![Source::memtable(&self.active, keyspace, from)];
+        sources.extend(self.frozen.iter().rev().map(|t| Source::memtable(t, keyspace, from)));
+        let full = full_key(keyspace, from);
+        let max = full_key(keyspace + 1, &[]);
+        for segment in &self.levels.levels[0] {
+            if segment.info.max_key >= full && segment.info.min_key < max {
+                sources.push(Source::segments(vec![Arc::clone(segment)], &full, true)?);
+            }
+        }
+        for level in 1..LEVELS {
+            let segments = self.levels.overlapping(level, &full, &max);
+            if !segments.is_empty() {
+                sources.push(Source::segments(segments, &full, true)?);
+            }
+        }
+        MergeIter::new(sources, snapshot)
+    }
+}
+
+pub(crate) fn full_key(keyspace: u32, key: &[u8]) -> Vec<u8> {
+    let mut full = Vec::with_capacity(key.len() + 4);
+    full.extend_from_slice(&keyspace.to_be_bytes());
+    full.extend_from_slice(key);
+    full
+}
+
+/// Registered snapshots: how many readers hold each.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshots {
+    pub(crate) held: BTreeMap<u64, Held>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) readers: u32,
+    /// Of them, serializable transactions, for which recent commits are remembered.
+    pub(crate) serializable: u32,
+    /// When the oldest of them began, in milliseconds of the monotonic clock.
+    pub(crate) since_ms: u64,
+}
+
+impl Snapshots {
+    pub(crate) fn add(&mut self, seq: u64, serializable: bool, now_ms: u64) {
+        let held = self.held.entry(seq).or_default();
+        if held.readers == 0 {
+            held.since_ms = now_ms;
+        }
+        held.readers += 1;
+        held.serializable += u32::from(serializable);
+    }
+
+    pub(crate) fn remove(&mut self, seq: u64, serializable: bool) {
+        if let Some(held) = self.held.get_mut(&seq) {
+            held.readers -= 1;
+            held.serializable -= u32::from(serializable);
+            if held.readers == 0 {
+                self.held.remove(&seq);
+            }
+        }
+    }
+
+    pub(crate) fn oldest_serializable(&self) -> Option<u64> {
+        self.held.iter().find(|(_, held)| held.serializable > 0).map(|(seq, _)| *seq)
+    }
+}

@@ -1,0 +1,140 @@
+//! How a store is opened.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{
+    crypt::MasterKey,
+    env::{Env, RealEnv},
+    vfs::{RealVfs, Vfs},
+};
+
+/// When a commit counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// When it survives power loss.
+    #[default]
+    Sync,
+    /// When it survives the death of the process; power loss may cost the last `Options::sync_interval`.
+    Interval,
+}
+
+/// What to do about damage in the log that had been acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Recovery {
+    /// Refuse to open.
+    #[default]
+    Strict,
+    /// Step over it; `Store::stats` lists what was lost.
+    Salvage,
+}
+
+/// Settings of a store. Every limit has a default.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// The directory.
+    pub path: PathBuf,
+    /// Create the store if there is none. Default: true.
+    pub create: bool,
+    /// Read only: nothing is written, not even by recovery. Default: false.
+    pub read_only: bool,
+    /// Encrypts everything. Must be the same at every opening. Default: none.
+    pub key: Option<MasterKey>,
+    /// Caches and memtables together: 40 % documents, 35 % blocks, 25 % memtables. Default: 128 MiB.
+    pub memory_budget: usize,
+    /// Size of a log file; fixed when the store is created. Default: 64 MiB.
+    pub wal_file_bytes: u64,
+    /// How much a log file grows at a time. Default: 1 MiB.
+    pub wal_grow_bytes: u64,
+    /// The log is flushed at this length, which bounds recovery. Default: 256 MiB.
+    pub wal_bytes_max: u64,
+    /// A memtable is flushed at this size; 0 derives it from the budget. Default: 0.
+    pub memtable_bytes: usize,
+    /// Target size of a segment. Default: 32 MiB.
+    pub segment_bytes: u64,
+    /// Target size of level 1. Default: 128 MiB.
+    pub level_base_bytes: u64,
+    /// Segments in level 0 that start a compaction. Default: 4.
+    pub l0_trigger: usize,
+    /// Segments in level 0 that slow writers down. Default: 8.
+    pub l0_slow: usize,
+    /// Segments in level 0 that stop writers until there are fewer. Default: 16.
+    pub l0_stop: usize,
+    /// Compact in the background. Default: true.
+    pub compaction: bool,
+    /// Bytes of a document. Default: 16 MiB.
+    pub document_bytes_max: usize,
+    /// Nesting of a document. Default: 128.
+    pub document_depth_max: usize,
+    /// Free space below which writes are refused. Default: 64 MiB.
+    pub disk_reserve_bytes: u64,
+    /// When a commit counts as done. Default: `Sync`.
+    pub durability: Durability,
+    /// How long `Durability::Interval` may leave commits unsynced. Default: 100 ms.
+    pub sync_interval: Duration,
+    /// How long to wait for a lock. Default: 30 s.
+    pub lock_timeout: Duration,
+    /// How long a wait lasts before a deadlock is looked for. Default: 10 ms.
+    pub deadlock_check_after: Duration,
+    /// Attempts of `Store::transact`. Default: 32.
+    pub transact_attempts_max: u32,
+    /// Damage in the log. Default: `Strict`.
+    pub recovery: Recovery,
+    /// The disk.
+    pub vfs: Arc<dyn Vfs>,
+    /// Clock, randomness, threads.
+    pub env: Arc<dyn Env>,
+}
+
+impl Options {
+    /// The defaults, for the store in this directory.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            create: true,
+            read_only: false,
+            key: None,
+            memory_budget: 128 << 20,
+            wal_file_bytes: 64 << 20,
+            wal_grow_bytes: 1 << 20,
+            wal_bytes_max: 256 << 20,
+            memtable_bytes: 0,
+            segment_bytes: 32 << 20,
+            level_base_bytes: 128 << 20,
+            l0_trigger: 4,
+            l0_slow: 8,
+            l0_stop: 16,
+            compaction: true,
+            document_bytes_max: 16 << 20,
+            document_depth_max: 128,
+            disk_reserve_bytes: 64 << 20,
+            durability: Durability::Sync,
+            sync_interval: Duration::from_millis(100),
+            lock_timeout: Duration::from_secs(30),
+            deadlock_check_after: Duration::from_millis(10),
+            transact_attempts_max: 32,
+            recovery: Recovery::Strict,
+            vfs: Arc::new(RealVfs),
+            env: Arc::new(RealEnv::new()),
+        }
+    }
+
+    pub(crate) fn memtable_limit(&self) -> usize {
+        // Two may exist at once: one that is written to and one that is being flushed.
+        if self.memtable_bytes > 0 {
+            self.memtable_bytes
+        } else {
+            (self.memory_budget / 8).max(1 << 20)
+        }
+    }
+
+    pub(crate) fn cache_bytes(&self) -> usize {
+        self.memory_budget / 4 * 3
+    }
+
+    pub(crate) fn block_cache_bytes(&self) -> usize {
+        self.memory_budget / 100 * 35
+    }
+}

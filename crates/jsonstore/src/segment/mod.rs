@@ -1,0 +1,42 @@
+//! Segments: immutable, sorted, checksummed files (docs/file-format.md).
+//!
+//! A segment is written once, synced, and only then named by the manifest. Values are compressed
+//! one by one with a dictionary of the keyspace, so a read decompresses one document, not a block,
+//! and the block cache holds the small form.
+
+mod block;
+mod build;
+mod compress;
+mod filter;
+mod read;
+
+pub(crate) use self::{
+    build::{SegmentBuilder, SegmentInfo},
+    compress::Dictionaries,
+    read::{Segment, SegmentIter, keyspace_of},
+};
+
+pub(crate) const MAGIC: &[u8; 8] = b"HEARTHSG";
+pub(crate) const VERSION: u32 = 1;
+/// Clear bytes at the start of every segment.
+pub(crate) const HEADER: usize = 80;
+/// Clear bytes at the end.
+pub(crate) const FOOTER: usize = 160;
+
+/// Kinds of block, bound into the seal so that one cannot stand for another.
+pub(crate) mod kind {
+    pub(crate) const DATA: u8 = 1;
+    pub(crate) const INDEX: u8 = 2;
+    pub(crate) const TOP: u8 = 3;
+    pub(crate) const FILTER: u8 = 4;
+    pub(crate) const DICTIONARY: u8 = 5;
+    pub(crate) const STATS: u8 = 6;
+}
+
+/// Where a block lies and what its bytes sum to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Handle {
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+    pub(crate) crc: u32,
+}

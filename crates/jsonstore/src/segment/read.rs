@@ -1,0 +1,431 @@
+//! Reading a segment: lazily, block by block, each checked before it is believed.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+
+use super::{
+    FOOTER, HEADER, Handle, MAGIC, VERSION,
+    block::{BlockIter, ValueKind},
+    build::SegmentInfo,
+    compress::{Dictionaries, Dictionary, decompress},
+    filter::Filter,
+    kind,
+};
+use crate::{
+    bugs::bug,
+    cache::BlockCache,
+    codec::{Reader, crc, hash_key},
+    crypt::{FileCipher, MasterKey},
+    engine::{Blocking, would_block},
+    error::{Error, Result},
+    memtable::Entry,
+    vfs::{OpenMode, VFile, Vfs, read_exact_at},
+};
+
+/// No value is ever larger; a length beyond it is damage.
+const VALUE_BYTES_MAX: usize = 64 << 20;
+
+/// An open segment. The file goes when the last reader of a superseded one is done.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) info: SegmentInfo,
+    path: PathBuf,
+    name: String,
+    vfs: Arc<dyn Vfs>,
+    cache: Arc<BlockCache>,
+    dictionaries: Arc<Dictionaries>,
+    store_id: [u8; 16],
+    key: Option<MasterKey>,
+    open: OnceLock<Open>,
+    superseded: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: Arc<dyn VFile>,
+    cipher: Option<FileCipher>,
+    top: Bytes,
+    filter: Filter,
+    dictionary: Option<Arc<Dictionary>>,
+    hash: [u8; 32],
+}
+
+impl Segment {
+    /// Nothing is read until the first use, so opening a store does not depend on its size.
+    pub(crate) fn new(
+        vfs: Arc<dyn Vfs>,
+        cache: Arc<BlockCache>,
+        dictionaries: Arc<Dictionaries>,
+        path: PathBuf,
+        store_id: [u8; 16],
+        key: Option<MasterKey>,
+        info: SegmentInfo,
+    ) -> Self {
+        let name = format!("seg/{:08x}.seg", info.number);
+        let open = OnceLock::new();
+        let superseded = AtomicBool::new(false);
+        Self { info, path, name, vfs, cache, dictionaries, store_id, key, open, superseded }
+    }
+
+    /// The file is removed when the last reader lets go.
+    pub(crate) fn supersede(&self) {
+        self.superseded.store(true, Relaxed);
+    }
+
+    pub(crate) fn covers(&self, full_key: &[u8]) -> bool {
+        self.info.min_key.as_slice() <= full_key && full_key <= self.info.max_key.as_slice()
+    }
+
+    /// The newest version at or below `snapshot`.
+    pub(crate) fn get(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        snapshot: u64,
+    ) -> Result<Option<(u64, Option<Bytes>)>> {
+        let mut full = Vec::with_capacity(key.len() + 4);
+        full.extend_from_slice(&keyspace.to_be_bytes());
+        full.extend_from_slice(key);
+        if !self.covers(&full) {
+            return Ok(None);
+        }
+        let open = self.open()?;
+        if !open.filter.may_contain(hash_key(keyspace, key)) {
+            return Ok(None);
+        }
+        let Some(handle) = self.find(open, &full, snapshot)? else { return Ok(None) };
+        let mut data = self.iter_block(open, kind::DATA, handle)?;
+        if data.seek(&full, snapshot).is_none() || data.key != full {
+            return Ok(None);
+        }
+        Ok(Some((data.seq, self.value(open, &data)?)))
+    }
+
+    /// Reads and checks every block and the hash of the whole file. Returns bytes read.
+    pub(crate) fn verify(&self, check: &mut dyn FnMut(Entry) -> Result<()>) -> Result<u64> {
+        let open = self.open()?;
+        let mut bytes = vec![0; (self.info.bytes as usize).saturating_sub(FOOTER)];
+        read_exact_at(&*open.file, &mut bytes, 0).map_err(|e| Error::io("read", &self.path, e))?;
+        let mut iter = SegmentIter::new_uncached(self);
+        iter.seek(&[], u64::MAX)?;
+        let mut count = 0;
+        while let Some(entry) = iter.take()? {
+            count += 1;
+            check(entry)?;
+        }
+        if count != self.info.entries {
+            let text = format!("{count} entries found, {} expected", self.info.entries);
+            return Err(Error::corrupt(&self.name, 0, text));
+        }
+        if blake3::hash(&bytes).as_bytes() != &open.hash {
+            return Err(Error::corrupt(&self.name, 0, "the hash of the file is wrong"));
+        }
+        Ok(self.info.bytes)
+    }
+
+    fn value(&self, open: &Open, at: &BlockIter) -> Result<Option<Bytes>> {
+        match at.kind {
+            ValueKind::Deleted => Ok(None),
+            ValueKind::Raw => Ok(Some(at.value())),
+            ValueKind::Compressed => {
+                let raw = decompress(at.value_bytes(), open.dictionary.as_deref(), VALUE_BYTES_MAX);
+                let raw = raw
+                    .ok_or_else(|| Error::corrupt(&self.name, 0, "a value does not decompress"))?;
+                Ok(Some(Bytes::from(raw)))
+            }
+        }
+    }
+
+    /// The data block that would hold the target.
+    fn find(&self, open: &Open, full: &[u8], seq: u64) -> Result<Option<Handle>> {
+        let mut top = BlockIter::new(open.top.clone()).ok_or_else(|| self.bad_block(kind::TOP))?;
+        if top.seek(full, seq).is_none() {
+            return Ok(None);
+        }
+        let handle = decode_handle(top.value_bytes()).ok_or_else(|| self.bad_block(kind::TOP))?;
+        let mut index = self.iter_block(open, kind::INDEX, handle)?;
+        if index.seek(full, seq).is_none() {
+            return Ok(None);
+        }
+        let handle =
+            decode_handle(index.value_bytes()).ok_or_else(|| self.bad_block(kind::INDEX))?;
+        Ok(Some(handle))
+    }
+
+    fn iter_block(&self, open: &Open, kind: u8, handle: Handle) -> Result<BlockIter> {
+        let block = match self.cache.get(self.info.number, handle.offset) {
+            Some(block) => block,
+            None => {
+                let block = self.read_block(&*open.file, open.cipher.as_ref(), kind, handle)?;
+                self.cache.insert(self.info.number, handle.offset, block.clone());
+                block
+            }
+        };
+        BlockIter::new(block).ok_or_else(|| self.bad_block(kind))
+    }
+
+    fn bad_block(&self, kind: u8) -> Error {
+        Error::corrupt(&self.name, 0, format!("a block of kind {kind} is malformed"))
+    }
+
+    fn read_block(
+        &self,
+        file: &dyn VFile,
+        cipher: Option<&FileCipher>,
+        kind: u8,
+        handle: Handle,
+    ) -> Result<Bytes> {
+        if handle.offset.saturating_add(u64::from(handle.len)) > self.info.bytes {
+            return Err(Error::corrupt(&self.name, handle.offset, "a block lies beyond the file"));
+        }
+        if Blocking::is_forbidden() {
+            return Err(would_block());
+        }
+        let mut bytes = vec![0; handle.len as usize];
+        read_exact_at(file, &mut bytes, handle.offset)
+            .map_err(|e| self.read_error(handle.offset, e))?;
+        if crc(u32::from(kind), &bytes) != handle.crc && !bug("ignore_block_crc") {
+            return Err(Error::corrupt(
+                &self.name,
+                handle.offset,
+                "the checksum of a block is wrong",
+            ));
+        }
+        match cipher {
+            None => Ok(Bytes::from(bytes)),
+            Some(cipher) => {
+                cipher.open(handle.offset, kind, &bytes).map(Bytes::from).ok_or_else(|| {
+                    Error::corrupt(&self.name, handle.offset, "the seal of a block does not open")
+                })
+            }
+        }
+    }
+
+    fn read_error(&self, offset: u64, e: std::io::Error) -> Error {
+        if e.kind() == std::io::ErrorKind::UnexpectedEof {
+            return Error::corrupt(
+                &self.name,
+                offset,
+                "the file is shorter than the manifest says",
+            );
+        }
+        Error::io("read", &self.path, e)
+    }
+
+    fn open(&self) -> Result<&Open> {
+        if let Some(open) = self.open.get() {
+            return Ok(open);
+        }
+        let fresh = self.open_now()?;
+        Ok(self.open.get_or_init(|| fresh))
+    }
+
+    fn open_now(&self) -> Result<Open> {
+        if Blocking::is_forbidden() {
+            return Err(would_block());
+        }
+        let file = self.vfs.open(&self.path, OpenMode::Read).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::corrupt(&self.name, 0, "the file is missing"),
+            _ => Error::io("open", &self.path, e),
+        })?;
+        file.advise_random();
+        let len = file.len().map_err(|e| Error::io("stat", &self.path, e))?;
+        if len != self.info.bytes {
+            let text = format!("the file has {len} bytes, the manifest says {}", self.info.bytes);
+            return Err(Error::corrupt(&self.name, len, text));
+        }
+        let mut header = [0; HEADER];
+        read_exact_at(&*file, &mut header, 0).map_err(|e| self.read_error(0, e))?;
+        let cipher = self.check_header(&header)?;
+        let mut footer = [0; FOOTER];
+        let at = len - FOOTER as u64;
+        read_exact_at(&*file, &mut footer, at).map_err(|e| self.read_error(at, e))?;
+        let (handles, hash) = self.check_footer(&footer, at)?;
+        let read = |kind, handle| self.read_block(&*file, cipher.as_ref(), kind, handle);
+        let top = read(kind::TOP, handles[0])?;
+        let filter = Filter(Arc::new(read(kind::FILTER, handles[1])?));
+        let dictionary = match handles[2].len {
+            0 => None,
+            _ => {
+                let bytes = read(kind::DICTIONARY, handles[2])?;
+                let keyspace = keyspace_of(&self.info.max_key);
+                Some(self.dictionaries.for_segment(keyspace, &bytes))
+            }
+        };
+        read(kind::STATS, handles[3])?;
+        Ok(Open { file, cipher, top, filter, dictionary, hash })
+    }
+
+    fn check_header(&self, header: &[u8; HEADER]) -> Result<Option<FileCipher>> {
+        let bad = |detail: &str| Error::corrupt(&self.name, 0, detail);
+        let mut reader = Reader::new(header);
+        let short = || bad("the header is short");
+        let magic = reader.take(8).ok_or_else(short)?;
+        let version = reader.u32().ok_or_else(short)?;
+        let sealed = reader.u32().ok_or_else(short)? != 0;
+        let store_id: [u8; 16] = reader.array().ok_or_else(short)?;
+        let number = reader.u64().ok_or_else(short)?;
+        let salt: [u8; 32] = reader.array().ok_or_else(short)?;
+        reader.u32().ok_or_else(short)?;
+        let sum = reader.u32().ok_or_else(short)?;
+        if magic != MAGIC || crc(0, &header[..HEADER - 4]) != sum {
+            return Err(bad("the header is damaged"));
+        }
+        if version > VERSION {
+            return Err(Error::UnknownFormat {
+                file: self.name.clone(),
+                found: version,
+                known: VERSION,
+            });
+        }
+        if store_id != self.store_id || number != self.info.number {
+            return Err(bad("the file belongs to another store or has another number"));
+        }
+        match (&self.key, sealed) {
+            (Some(key), true) => Ok(Some(key.file_cipher(store_id, number, &salt))),
+            (None, false) => Ok(None),
+            (None, true) => Err(Error::WrongKey("the store is encrypted and no key was given")),
+            (Some(_), false) => Err(bad("a clear segment in an encrypted store")),
+        }
+    }
+
+    fn check_footer(&self, footer: &[u8; FOOTER], at: u64) -> Result<([Handle; 4], [u8; 32])> {
+        let bad = |detail: &str| Error::corrupt(&self.name, at, detail);
+        let short = || bad("the footer is short");
+        let sum = Reader::at(footer, FOOTER - 4).u32().ok_or_else(short)?;
+        if crc(0, &footer[..FOOTER - 4]) != sum {
+            return Err(bad("the footer is damaged"));
+        }
+        let mut reader = Reader::new(footer);
+        let mut handles = [Handle::default(); 4];
+        for handle in &mut handles {
+            handle.offset = reader.u64().ok_or_else(short)?;
+            handle.len = reader.u32().ok_or_else(short)?;
+            handle.crc = reader.u32().ok_or_else(short)?;
+        }
+        reader.u64().ok_or_else(short)?;
+        reader.u64().ok_or_else(short)?;
+        if reader.u64().ok_or_else(short)? != self.info.number {
+            return Err(bad("the footer belongs to another segment"));
+        }
+        Ok((handles, reader.array().ok_or_else(short)?))
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.superseded.load(Relaxed) {
+            self.cache.forget(self.info.number);
+            // A file that stays is unnamed, hence removed at the next open.
+            let _ = self.vfs.remove(&self.path);
+        }
+    }
+}
+
+/// The keyspace in front of a full key.
+pub(crate) fn keyspace_of(full_key: &[u8]) -> u32 {
+    full_key.first_chunk::<4>().map_or(0, |b| u32::from_be_bytes(*b))
+}
+
+fn decode_handle(bytes: &[u8]) -> Option<Handle> {
+    let mut reader = Reader::new(bytes);
+    let offset = reader.varint()?;
+    let len = u32::try_from(reader.varint()?).ok()?;
+    Some(Handle { offset, len, crc: reader.u32()? })
+}
+
+/// Walks a segment in order. Keys of the entries have the keyspace in front.
+#[derive(Debug)]
+pub(crate) struct SegmentIter<S> {
+    segment: S,
+    top: Option<BlockIter>,
+    index: Option<BlockIter>,
+    data: Option<BlockIter>,
+    use_cache: bool,
+    /// `seek` stands on an entry that was not taken yet.
+    on_entry: bool,
+}
+
+impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
+    pub(crate) fn new(segment: S) -> Self {
+        Self { segment, top: None, index: None, data: None, use_cache: true, on_entry: false }
+    }
+
+    /// For compaction and scrubbing, which must not push useful blocks out of the cache.
+    pub(crate) fn new_uncached(segment: S) -> Self {
+        Self { use_cache: false, ..Self::new(segment) }
+    }
+
+    /// Positions before the first entry at or after the target.
+    pub(crate) fn seek(&mut self, full: &[u8], seq: u64) -> Result<()> {
+        let open = self.segment.open()?;
+        let bad = |kind| self.segment.bad_block(kind);
+        self.index = None;
+        self.data = None;
+        self.on_entry = false;
+        let mut top = BlockIter::new(open.top.clone()).ok_or_else(|| bad(kind::TOP))?;
+        if top.seek(full, seq).is_none() {
+            self.top = None;
+            return Ok(());
+        }
+        let handle = decode_handle(top.value_bytes()).ok_or_else(|| bad(kind::TOP))?;
+        let mut index = self.block(kind::INDEX, handle)?;
+        index.seek(full, seq).ok_or_else(|| bad(kind::INDEX))?;
+        let handle = decode_handle(index.value_bytes()).ok_or_else(|| bad(kind::INDEX))?;
+        let mut data = self.block(kind::DATA, handle)?;
+        self.on_entry = data.seek(full, seq).is_some();
+        self.top = Some(top);
+        self.index = Some(index);
+        self.data = Some(data);
+        Ok(())
+    }
+
+    /// The next entry.
+    pub(crate) fn take(&mut self) -> Result<Option<Entry>> {
+        loop {
+            let Some(data) = &mut self.data else { return Ok(None) };
+            if std::mem::take(&mut self.on_entry) || data.next().is_some() {
+                let open = self.segment.open()?;
+                let value = self.segment.value(open, data)?;
+                let key = Bytes::copy_from_slice(&data.key);
+                return Ok(Some(Entry { key, seq: data.seq, value }));
+            }
+            self.data = self.next_data()?;
+        }
+    }
+
+    fn next_data(&mut self) -> Result<Option<BlockIter>> {
+        loop {
+            let Some(index) = &mut self.index else { return Ok(None) };
+            if index.next().is_some() {
+                let handle = decode_handle(index.value_bytes())
+                    .ok_or_else(|| self.segment.bad_block(kind::INDEX))?;
+                return Ok(Some(self.block(kind::DATA, handle)?));
+            }
+            let Some(top) = &mut self.top else { return Ok(None) };
+            if top.next().is_none() {
+                self.index = None;
+                return Ok(None);
+            }
+            let handle = decode_handle(top.value_bytes())
+                .ok_or_else(|| self.segment.bad_block(kind::TOP))?;
+            self.index = Some(self.block(kind::INDEX, handle)?);
+        }
+    }
+
+    fn block(&self, kind: u8, handle: Handle) -> Result<BlockIter> {
+        let open = self.segment.open()?;
+        if self.use_cache {
+            return self.segment.iter_block(open, kind, handle);
+        }
+        let block = self.segment.read_block(&*open.file, open.cipher.as_ref(), kind, handle)?;
+        BlockIter::new(block).ok_or_else(|| self.segment.bad_block(kind))
+    }
+}

@@ -1,0 +1,67 @@
+//! The simulated disk, clock and scheduler, workloads, oracles and checkers; outside semver.
+
+mod cycles;
+mod env;
+mod fuzz;
+mod world;
+
+pub use self::{
+    cycles::{Anomaly, Event, History, Outcome, check_history},
+    env::SimEnv,
+    fuzz::{TARGETS, mutate, run_target, sample},
+    world::{Profile, Report, World, small_options},
+};
+pub use crate::vfs::sim::{Chooser, FaultKind, FaultPlan, SECTOR, SimVfs};
+
+use crate::Store;
+
+/// Hooks into the background of a store without threads.
+pub mod hooks {
+    use super::Store;
+
+    /// Writes one group of commits.
+    pub fn step_log(store: &Store) -> bool {
+        store.core().log.step()
+    }
+
+    /// Flushes the oldest frozen memtable.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn step_flush(store: &Store) -> crate::Result<bool> {
+        store.core().flush_one()
+    }
+
+    /// Does one compaction.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn step_compact(store: &Store) -> crate::Result<bool> {
+        store.core().compact_one()
+    }
+
+    /// What the ticker does.
+    pub fn tick(store: &Store) {
+        store.core().tick();
+    }
+
+    /// Marks the log as idle.
+    pub fn mark(store: &Store) {
+        store.core().mark();
+    }
+
+    /// Freezes the memtable.
+    pub fn rotate(store: &Store) {
+        store.core().rotate(true);
+    }
+
+    /// The last sequence number given out.
+    pub fn last_seq(store: &Store) -> u64 {
+        store.core().log.last_seq()
+    }
+
+    /// The key of an id, decoded from untrusted bytes.
+    pub fn decode_key(bytes: &[u8]) -> Option<String> {
+        crate::key::decode_untrusted(bytes)
+    }
+}
