@@ -17,8 +17,6 @@ mod slots;
 mod streams;
 mod timers;
 mod tunnel;
-// The HTTP/1.1 side calls it when it answers `Upgrade: h2c`.
-#[allow(dead_code)]
 mod upgrade;
 mod upload;
 mod wire;
@@ -33,8 +31,7 @@ use std::{
 
 use bytes::Bytes;
 
-#[allow(unused_imports)]
-pub(crate) use self::upgrade::{Refused, upgrade_prefix};
+pub(crate) use self::upgrade::upgrade_prefix;
 use self::{run::Run, wire::Wire};
 use crate::{ConnectionError, ConnectionInfo, Handler, Settings, Transport, Watch};
 
