@@ -145,7 +145,7 @@ impl Client {
         loop {
             let (link, is_reused) = self.link(&origin, &order, versions, is_repeat).await?;
             let failure = match self.run(link, &origin, order, content).await {
-                Ok(answer) => return Ok(into_response(answer, request)),
+                Ok(answer) => return Ok(into_response(answer, request, deadline)),
                 Err(failure) => failure,
             };
             let was_dead = failure.is_stale && is_reused && request.is_idempotent();
@@ -301,13 +301,18 @@ impl std::fmt::Debug for Client {
     }
 }
 
-fn into_response(answer: Answer, request: &RequestParts) -> ClientResponse {
+fn into_response(
+    answer: Answer,
+    request: &RequestParts,
+    deadline: Option<Instant>,
+) -> ClientResponse {
     ClientResponse {
         head: answer.head,
         body: answer.body,
         target: request.target.clone(),
         upgraded: answer.upgraded,
         is_idempotent: request.is_idempotent(),
+        deadline,
     }
 }
 

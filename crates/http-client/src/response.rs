@@ -6,10 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use hearth_http_core::{Body, Headers, Upgraded};
+use hearth_http_core::{Body, BodyError, Headers, Upgraded};
 use http::{HeaderName, StatusCode, Version, header};
+use tokio::time::Instant;
 
-use crate::{ClientError, ErrorKind, target::Target};
+use crate::{ClientError, ErrorKind, TimeoutKind, target::Target};
 
 /// A response: its head, and its content as it arrives.
 ///
@@ -21,6 +22,8 @@ pub struct ClientResponse {
     pub(crate) target: Target,
     pub(crate) upgraded: Option<Upgraded>,
     pub(crate) is_idempotent: bool,
+    /// When all of it has to be there.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// Status line and fields.
@@ -90,8 +93,12 @@ impl ClientResponse {
     /// What was read is lost and the connection is closed.
     pub async fn bytes(self, bytes_max: u64) -> Result<Bytes, ClientError> {
         self.body.collect(bytes_max).await.map_err(|error| {
-            let error = ClientError::from(error).idempotent(self.is_idempotent);
-            error.at(&self.target.authority())
+            let is_over = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            let error = match error {
+                BodyError::Timeout if is_over => ClientError::timeout(TimeoutKind::Total),
+                error => error.into(),
+            };
+            error.at(&self.target.authority()).idempotent(self.is_idempotent)
         })
     }
 
