@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     per_ip::{Counted, Refusal},
     service::Serve,
-    worker::{Acceptor, Worker},
+    worker::{Acceptor, Adoption, Order, Worker},
 };
 
 /// How long nothing is accepted after an error that would come again at once.
@@ -91,8 +91,24 @@ fn admit(worker: &Arc<Worker>, stream: TcpStream, peer: SocketAddr, service: &Ar
     // On Linux both are inherited from the listener.
     #[cfg(not(target_os = "linux"))]
     let _ = stream.set_nodelay(true);
-    worker.opened();
-    service.serve(stream, peer, Admission { worker: worker.clone(), counted });
+    let Some((other, orders)) = worker.less_busy() else {
+        worker.opened();
+        service.serve(stream, peer, Admission { worker: worker.clone(), counted });
+        return;
+    };
+    // Counted there at once, so that the next decision knows of it.
+    other.opened();
+    worker.counters.handed_over.increment();
+    let admission = Admission { worker: other, counted };
+    match stream.into_std() {
+        Ok(stream) => {
+            let service = service.clone();
+            let adoption = Adoption { stream, peer, service, admission };
+            // If the other has ended, so will this one: the connection is closed.
+            let _has_ended = orders.send(Order::Adopt(Box::new(adoption)));
+        }
+        Err(error) => tracing::warn!(%error, "a connection was lost on its way"),
+    }
 }
 
 impl Drop for Admission {

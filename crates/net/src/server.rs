@@ -24,7 +24,7 @@ use crate::{
     per_ip::PerIp,
     service::{Serve, Service},
     watchdog::Watchdog,
-    worker::{Acceptor, Order, Worker},
+    worker::{Acceptor, Order, Other, Worker},
 };
 
 /// A server whose sockets are bound: connections queue up, nothing serves them yet.
@@ -234,13 +234,14 @@ impl ServerBuilder {
             Threads::PerWorker(_) => 1,
             Threads::Shared(threads) => threads,
         };
-        let (workers, orders) = (0..workers)
+        let (workers, orders): (Vec<_>, _) = (0..workers)
             .map(|number| {
                 let (sender, receiver) = orders::unbounded_channel();
                 let worker = Worker::new(number, threads, self.keep_listeners, &limits, &per_ip);
                 ((worker, sender), receiver)
             })
             .unzip();
+        make_acquainted(&workers);
         let shared = Shared {
             limits,
             threads: self.threads,
@@ -381,6 +382,18 @@ impl Shared {
         for thread in running.threads.into_iter().filter(|_| !is_stuck) {
             let _panicked = thread.join();
         }
+    }
+}
+
+/// Tells every worker of the others.
+fn make_acquainted(workers: &[(Arc<Worker>, orders::UnboundedSender<Order>)]) {
+    for (worker, _) in workers {
+        let others = workers.iter().filter(|(other, _)| !Arc::ptr_eq(other, worker));
+        let other = |(worker, orders): &(Arc<Worker>, orders::UnboundedSender<Order>)| Other {
+            worker: Arc::downgrade(worker),
+            orders: orders.downgrade(),
+        };
+        worker.set_others(others.map(other).collect());
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Stats {
     pub shed_descriptors: u64,
     /// Idle connections sent away to make room.
     pub shed_idle: u64,
+    /// Connections that a worker gave to one with fewer of them.
+    pub handed_over: u64,
     /// Times that a worker stopped accepting because it had as many connections as it may.
     pub accept_paused: u64,
     /// Errors of `accept` other than a lack of descriptors.
@@ -69,6 +71,7 @@ counters!(
     shed_rate,
     shed_descriptors,
     shed_idle,
+    handed_over,
     accept_paused,
     accept_errors,
     tls_handshakes,

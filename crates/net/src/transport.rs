@@ -4,14 +4,11 @@ use std::{
     fs::File,
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use hearth_http_core::Transport;
-use rustix::{
-    io::Errno,
-    net::{RecvFlags, SendFlags},
-};
+use rustix::net::SendFlags;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
@@ -21,8 +18,6 @@ use tokio::{
 #[derive(Debug)]
 pub struct TcpTransport {
     stream: TcpStream,
-    /// Nothing was read yet: data may be there although the reactor does not know it.
-    is_fresh: bool,
     /// The last call sent a full turn of a file: the others come first.
     has_had_turn: bool,
 }
@@ -35,7 +30,7 @@ impl TcpTransport {
     /// A transport over a stream that was just accepted.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, is_fresh: true, has_had_turn: false }
+        Self { stream, has_had_turn: false }
     }
 
     /// The stream.
@@ -44,36 +39,30 @@ impl TcpTransport {
         &self.stream
     }
 
-    /// Reads past the reactor, which would have to be asked once before it knows of data that came
-    /// together with the connection.
-    fn try_first_read(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
-        self.is_fresh = false;
-        let space = buf.initialize_unfilled();
-        match rustix::net::recv(&self.stream, space, RecvFlags::DONTWAIT) {
-            Ok((read, _)) => {
-                buf.advance(read);
-                Ok(true)
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Calls `send` as soon as the socket takes bytes, until it does not say `WouldBlock`.
+    /// Calls `send` as soon as the socket takes bytes, until it does not say `WouldBlock`. `full` is
+    /// how much it sends if the socket has room for all.
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
+        full: usize,
         mut send: impl FnMut(&TcpStream) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            std::task::ready!(self.stream.poll_write_ready(cx))?;
-            let sent = self
-                .stream
-                .try_io(Interest::WRITABLE, || send(&self.stream).map_err(io::Error::from));
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return Poll::Ready(other),
+            ready!(self.stream.poll_write_ready(cx))?;
+            let mut partly = None;
+            let sent = self.stream.try_io(Interest::WRITABLE, || match send(&self.stream) {
+                Ok(sent) if sent < full => {
+                    // The socket is full: known now, so that the next call need not try in vain.
+                    partly = Some(sent);
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                sent => sent.map_err(io::Error::from),
+            });
+            match (sent, partly) {
+                (_, Some(sent)) => return Poll::Ready(Ok(sent)),
+                (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
+                (sent, _) => return Poll::Ready(sent),
             }
         }
     }
@@ -97,7 +86,8 @@ impl Transport for TcpTransport {
             return Poll::Pending;
         }
         let len = len.min(Self::TURN);
-        let sent = std::task::ready!(self.poll_send(cx, |stream| {
+        // Fewer bytes may also mean the end of the file, which says nothing about the socket.
+        let sent = ready!(self.poll_send(cx, 0, |stream| {
             let mut position = offset;
             rustix::fs::sendfile(stream, file, Some(&mut position), len)
         }))?;
@@ -106,13 +96,18 @@ impl Transport for TcpTransport {
     }
 
     fn poll_write_more(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        #[cfg(target_os = "linux")]
-        let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
-        #[cfg(not(target_os = "linux"))]
-        let flags = SendFlags::empty();
-        self.poll_send(cx, |stream| rustix::net::send(stream, bytes, flags))
+        self.poll_send(cx, bytes.len(), |stream| rustix::net::send(stream, bytes, MORE))
     }
 }
+
+#[cfg(target_os = "linux")]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_os = "linux")]
+const MORE: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::MORE);
+#[cfg(not(target_os = "linux"))]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
+#[cfg(not(target_os = "linux"))]
+const MORE: SendFlags = SendFlags::empty();
 
 impl AsyncRead for TcpTransport {
     fn poll_read(
@@ -120,20 +115,19 @@ impl AsyncRead for TcpTransport {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_fresh && buf.remaining() > 0 && self.try_first_read(buf)? {
-            return Poll::Ready(Ok(()));
-        }
+        // The first read is tried at once: tokio takes accepted sockets for readable.
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for TcpTransport {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        // A system call without the detour through libc, whose `send` is a cancellation point.
+        self.poll_send(cx, bytes.len(), |stream| rustix::net::send(stream, bytes, NO_SIGNAL))
     }
 
     fn poll_write_vectored(

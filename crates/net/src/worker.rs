@@ -1,9 +1,10 @@
 //! One worker: its wheel, its counters, and the loop that obeys orders.
 
 use std::{
+    net::SocketAddr,
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
@@ -11,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     runtime::Runtime,
     sync::{Notify, mpsc as orders},
     task::JoinSet,
@@ -19,7 +20,7 @@ use tokio::{
 
 use crate::{
     NetLimits,
-    accept::{accept_loop, accept_queued},
+    accept::{Admission, accept_loop, accept_queued},
     per_ip::PerIp,
     service::Serve,
     stats::Counters,
@@ -46,6 +47,14 @@ pub(crate) struct Worker {
     pub(crate) pulse: Pulse,
     /// A connection has ended.
     freed: Notify,
+    others: OnceLock<Vec<Other>>,
+}
+
+/// Another worker, to which a connection can be given.
+#[derive(Debug)]
+pub(crate) struct Other {
+    pub(crate) worker: Weak<Worker>,
+    pub(crate) orders: orders::WeakUnboundedSender<Order>,
 }
 
 /// Signs of life, for the watchdog.
@@ -59,12 +68,21 @@ pub(crate) struct Pulse {
 }
 
 /// What a worker is told.
-#[derive(Debug)]
 pub(crate) enum Order {
+    /// Serve this connection, which another worker has accepted.
+    Adopt(Box<Adoption>),
     /// Accept no more; finish within this time; tell how it goes.
     Drain(Duration, mpsc::Sender<Progress>),
     /// Cut everything off.
     Abort,
+}
+
+/// A connection on its way to another worker.
+pub(crate) struct Adoption {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) service: Arc<dyn Serve>,
+    pub(crate) admission: Admission,
 }
 
 /// How a drain goes on.
@@ -103,6 +121,7 @@ impl Worker {
             handshakes: Wheel::new(),
             pulse: Pulse { threads, parked: AtomicUsize::new(0), turns: AtomicU64::new(0) },
             freed: Notify::new(),
+            others: OnceLock::new(),
         })
     }
 
@@ -144,6 +163,34 @@ impl Worker {
         self.counters.shed_idle.add(shed as u64);
     }
 
+    /// Makes the others known, once.
+    pub(crate) fn set_others(&self, others: Vec<Other>) {
+        let _known = self.others.set(others);
+    }
+
+    /// The worker that should have the next connection instead of this one. The kernel spreads
+    /// connections by a hash, so that of a few long ones many may gather here.
+    pub(crate) fn less_busy(&self) -> Option<(Arc<Self>, orders::UnboundedSender<Order>)> {
+        let others = self.others.get().filter(|others| !others.is_empty())?;
+        let open = self.counters.open.load();
+        let mut total = open;
+        let mut least: Option<(u64, &Other)> = None;
+        for other in others {
+            let open = other.worker.upgrade()?.counters.open.load();
+            total += open;
+            if least.is_none_or(|(fewest, _)| open < fewest) {
+                least = Some((open, other));
+            }
+        }
+        // With this one more than half as many again as the mean, and one.
+        let workers = others.len() as u64 + 1;
+        if 2 * workers * (open + 1) <= 3 * total + 2 * workers {
+            return None;
+        }
+        let (_, other) = least.filter(|(fewest, _)| *fewest < open)?;
+        Some((other.worker.upgrade()?, other.orders.upgrade()?))
+    }
+
     /// A connection was accepted.
     pub(crate) fn opened(&self) {
         self.counters.accepted.increment();
@@ -177,7 +224,10 @@ impl Worker {
                 }
             }
             tokio::select! {
-                order = orders.recv() => break order,
+                order = orders.recv() => match order {
+                    Some(Order::Adopt(adoption)) => adoption.serve(),
+                    order => break order,
+                },
                 Some(ended) = accepting.join_next() => {
                     self.counters.panics.increment();
                     tracing::error!(?ended, worker = self.number, "accepting begins anew");
@@ -195,7 +245,7 @@ impl Worker {
                 self.drain(grace, &report, &mut orders).await;
                 Some(report)
             }
-            Some(Order::Abort) | None => None,
+            _abort => None,
         }
     }
 
@@ -215,8 +265,7 @@ impl Worker {
         };
         tokio::select! {
             () = in_order => {}
-            // A second order of any kind means: now.
-            _ = orders.recv() => {}
+            () = second_order(orders) => {}
         }
     }
 
@@ -233,6 +282,23 @@ impl Worker {
             }
         };
         let _either = tokio::time::timeout(time, empty).await;
+    }
+}
+
+/// Waits for another order to end, which means: at once.
+async fn second_order(orders: &mut orders::UnboundedReceiver<Order>) {
+    while let Some(Order::Adopt(adoption)) = orders.recv().await {
+        adoption.serve();
+    }
+}
+
+impl Adoption {
+    fn serve(self) {
+        let Self { stream, peer, service, admission } = self;
+        match TcpStream::from_std(stream) {
+            Ok(stream) => service.serve(stream, peer, admission),
+            Err(error) => tracing::warn!(%error, "a connection was lost on its way"),
+        }
     }
 }
 

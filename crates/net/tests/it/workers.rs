@@ -43,6 +43,24 @@ fn workers_share_the_connections() {
 }
 
 #[test]
+fn few_connections_are_spread_evenly() {
+    for _ in 0..5 {
+        let handler = handler_fn(async |_| {
+            Response::text(std::thread::current().name().unwrap_or_default().to_owned())
+        });
+        let builder = Server::builder().workers(2);
+        let server = builder.listen(Listener::bind(local()), Arc::new(handler)).bind();
+        let server = Running { handle: server.expect("a free port").start().expect("threads") };
+        // The kernel gives both to the same worker half of the time.
+        let mut first = server.client();
+        let first_name = first.get("/").expect("an answer").1;
+        let second_name = server.client().get("/").expect("an answer").1;
+        assert_ne!(first_name, second_name, "one for each worker");
+        assert_eq!(server.handle.stats().accepted, 2);
+    }
+}
+
+#[test]
 fn one_runtime_can_be_shared_by_threads() {
     let seen = names(Server::builder().shared_runtime(2));
     assert!(!seen.is_empty() && seen.iter().all(|name| name == "hearth-shared"), "{seen:?}");
