@@ -247,7 +247,7 @@ fn parameters_and_middleware_allocate_nothing() {
     }
     let names: Arc<[Box<str>]> = Arc::new(["id".into()]);
     let param = handler_fn(move |mut req: Request| {
-        req.set_params(PathParams::new(names.clone(), [7..10]));
+        req.set_params(PathParams::new(names.clone(), std::iter::once(7..10)));
         ready(Response::new(req.param_bytes("id").unwrap()))
     });
     check("a parameter", param, SHORT, 0.0);

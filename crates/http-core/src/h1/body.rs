@@ -137,6 +137,11 @@ impl Incoming {
         (Self { decoder, cell: Some(cell) }, body)
     }
 
+    /// Whether there never was a body.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.cell.is_none() && self.is_done()
+    }
+
     /// Whether the reader waits for something that this end has not given it.
     pub(crate) fn is_wanted(&self) -> bool {
         !self.is_done() && self.cell.as_ref().is_some_and(|cell| cell.0.lock().is_wanted)

@@ -31,6 +31,19 @@ pub(crate) struct Facts {
     pub(crate) offers_upgrade: bool,
 }
 
+impl Facts {
+    /// What is known where there is no request, or none that was understood.
+    pub(crate) const NONE: Self = Self {
+        framing: Framing::None,
+        is_http11: true,
+        is_head: false,
+        persists: false,
+        expects_continue: false,
+        accepts_trailers: false,
+        offers_upgrade: false,
+    };
+}
+
 /// Looks at each field once, then says what they mean together.
 #[derive(Debug, Default)]
 pub(crate) struct FieldCheck<'a> {

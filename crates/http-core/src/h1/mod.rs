@@ -11,6 +11,7 @@ mod clock;
 mod core;
 mod date;
 pub(crate) mod encode;
+mod exchange;
 mod fields;
 mod output;
 mod parse;
@@ -18,17 +19,18 @@ mod refusal;
 mod respond;
 mod send;
 mod target;
+mod trace;
 mod upgrade;
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
 };
 
 use bytes::{Bytes, BytesMut};
 
-use self::{active::Active, core::Core};
+use self::{active::Active, core::Core, exchange::Next};
 use crate::{
     ConnectionError, ConnectionInfo, Handler, Protocol, Settings, Transport, Upgraded, Watch,
     h2::Driver, response::OnUpgrade, slot::Slot,
@@ -105,11 +107,46 @@ impl Handover {
     }
 }
 
-/// Serves what has come, until there is nothing to do.
+/// Serves what has come, until there is nothing to do. The handler's future is polled in place, as
+/// a part of this one.
 async fn serve<T: Transport, H: Handler, W: Watch>(
     core: &mut Core<T, W>,
     handler: &H,
     input: BytesMut,
 ) -> Result<End, ConnectionError> {
-    Active::new(core, input).run(handler).await
+    let mut active = Active::new(core, input);
+    loop {
+        let slow = match poll_fn(|cx| active.poll_next(cx)).await {
+            Next::Idle => return Ok(End::Idle),
+            Next::Slow(slow) => slow,
+            Next::Request(request) => {
+                // `call` itself runs within the block, so that a panic there is caught as well.
+                let mut answer = pin!(async move { handler.call(request).await });
+                let called = poll_fn(|cx| active.poll_call(cx, answer.as_mut())).await;
+                match active.respond(called) {
+                    None => continue,
+                    Some(slow) => slow,
+                }
+            }
+        };
+        if let Some(end) = Slot::new(active.slow(slow)).await? {
+            return Ok(end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Portable, Response, TokioWatch, handler_fn};
+
+    #[test]
+    fn activity_fits_into_a_recycled_block() {
+        let (io, _peer) = tokio::io::duplex(1);
+        let handler = handler_fn(async |_| Response::text("hi"));
+        let (settings, info) = (Arc::default(), Arc::default());
+        let mut core = Core::new(Portable(io), settings, info, TokioWatch::new());
+        let size = size_of_val(&serve(&mut core, &handler, BytesMut::new()));
+        assert!(size <= 1024, "{size} bytes");
+    }
 }

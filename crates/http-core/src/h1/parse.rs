@@ -1,6 +1,6 @@
 //! From bytes to a request head: `httparse`, and the checks that it leaves out.
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, sync::Arc};
 
 use bytes::{Buf, BytesMut};
 use http::{Method, Version};
@@ -11,14 +11,15 @@ use super::{
     target::Target,
 };
 use crate::{
-    Head, Limits,
+    Body, ConnectionInfo, Head, Limits, Request,
     head::{Slot, Slots, Span},
 };
 
-/// A complete head and what its fields mean for the connection.
+/// A request without its body yet, and what its fields mean for the connection.
 #[derive(Debug)]
 pub(crate) struct Parsed {
-    pub(crate) head: Head,
+    /// Not the bare head: that is large, and would be moved several times on its way into this.
+    pub(crate) request: Request,
     pub(crate) facts: Facts,
 }
 
@@ -45,12 +46,13 @@ impl HeadParser {
         &mut self,
         input: &mut BytesMut,
         limits: &Limits,
+        info: &Arc<ConnectionInfo>,
     ) -> Result<Option<Parsed>, Refusal> {
         if self.scanned == 0 {
             if !self.skip_line(input)? {
                 return Ok(None);
             }
-            if let Some(parsed) = parse_head(input, limits)? {
+            if let Some(parsed) = parse_head(input, limits, info)? {
                 *self = Self::default();
                 return Ok(Some(parsed));
             }
@@ -60,7 +62,7 @@ impl HeadParser {
         }
         *self = Self::default();
         // The end is there, so that `None` cannot come; if it did, the head would be malformed.
-        parse_head(input, limits)?.ok_or(Refusal::Malformed).map(Some)
+        parse_head(input, limits, info)?.ok_or(Refusal::Malformed).map(Some)
     }
 
     /// Whether nothing of a request has come yet.
@@ -135,7 +137,11 @@ fn check_request_line(len: usize, limits: &Limits) -> Result<(), Refusal> {
 }
 
 /// Parses the head if it is complete, and takes it off `input`.
-fn parse_head(input: &mut BytesMut, limits: &Limits) -> Result<Option<Parsed>, Refusal> {
+fn parse_head(
+    input: &mut BytesMut,
+    limits: &Limits,
+    info: &Arc<ConnectionInfo>,
+) -> Result<Option<Parsed>, Refusal> {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let count_max = limits.header_count_max.min(FIELDS_MAX);
     let mut request = httparse::Request::new(&mut []);
@@ -193,7 +199,7 @@ fn parse_head(input: &mut BytesMut, limits: &Limits) -> Result<Option<Parsed>, R
         protocol: None,
         slots,
     };
-    Ok(Some(Parsed { head, facts }))
+    Ok(Some(Parsed { request: Request::new(head, Body::Empty, info.clone()), facts }))
 }
 
 /// Refuses unless CR LF stands right before `at`.

@@ -1,4 +1,4 @@
-//! From the handler's response to the end of the exchange.
+//! From the handler's response to the next request, or to the end of the connection.
 
 use std::{
     future::poll_fn,
@@ -7,34 +7,60 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{StatusCode, header};
 
 use super::{
-    active::{Active, After, Called},
+    End,
+    active::Active,
     core::Alarm,
-    encode::{self, Context, Outgoing},
-    fields::{Facts, Framing},
+    encode::{self, Context, Outgoing, Plan},
+    exchange::Called,
+    fields::Facts,
     refusal::Refusal,
     send::SendError,
-    upgrade::is_offered,
 };
-use crate::{Body, ConnectionError, Head, Outcome, Response, Transport, Watch};
+use crate::{Body, ConnectionError, Outcome, Response, Transport, Watch, response::OnUpgrade};
+
+/// What takes more than a moment. The usual request needs none of this, so that the future which
+/// does it all is only made when it is needed.
+pub(crate) enum Slow {
+    /// The connection cannot be used any more.
+    Abort(ConnectionError),
+    /// The connection ends in good order; what the peer still sends is read first where `linger`.
+    Close {
+        linger: bool,
+    },
+    /// Read the rest of a body that nobody wanted.
+    Drain,
+    /// Write before more is answered.
+    Flush,
+    /// The peer speaks HTTP/2.
+    Http2(Bytes),
+    Refuse(Refusal),
+    /// The head is in the output; the body follows.
+    Send(Response, Plan),
+    /// Give the stream to the handler's new protocol.
+    Switch(Response, OnUpgrade),
+    /// Go on as HTTP/2, with this as the first request.
+    SwitchToHttp2(Bytes),
+}
 
 impl<T: Transport, W: Watch> Active<'_, T, W> {
-    /// Sends the response and brings the exchange to its end.
-    pub(crate) async fn respond(
-        &mut self,
-        called: Called,
-        facts: &Facts,
-        kept: Option<Head>,
-    ) -> After {
-        let (mut response, mut outcome) = match called {
-            Called::Response(response) => (response, Outcome::Complete),
-            Called::TimedOut => {
-                (Response::status_text(StatusCode::SERVICE_UNAVAILABLE), Outcome::Complete)
-            }
+    /// Puts the response into the output; answers what else has to be done for it.
+    pub(crate) fn respond(&mut self, called: Called) -> Option<Slow> {
+        self.handler_deadline = None;
+        let mut outcome = Outcome::Complete;
+        let mut response = match called {
+            Called::Response(response) => response,
             Called::Panicked => {
-                (Response::status_text(StatusCode::INTERNAL_SERVER_ERROR), Outcome::Panicked)
+                outcome = Outcome::Panicked;
+                Response::status_text(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+            Called::TimedOut => Response::status_text(StatusCode::SERVICE_UNAVAILABLE),
+            Called::Gone(error) => {
+                self.record(CLIENT_CLOSED, 0, Outcome::PeerGone);
+                return Some(Slow::Abort(error));
             }
         };
         // A body that broke its framing, its limit or its time decides about the status.
@@ -45,8 +71,8 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
             response = Response::status_text(status);
         }
         if let Some(run) = response.take_upgrade() {
-            if is_offered(facts, kept.as_ref(), response.headers().get(&header::UPGRADE)) {
-                return self.switch(response, run, facts, kept).await;
+            if self.is_offered(response.headers().get(&header::UPGRADE)) {
+                return Some(Slow::Switch(response, run));
             }
             response = Response::status_text(StatusCode::INTERNAL_SERVER_ERROR);
         }
@@ -54,56 +80,140 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
             response = Response::status_text(StatusCode::INTERNAL_SERVER_ERROR);
         }
 
-        let status = response.status();
-        let close = outcome == Outcome::Panicked || self.must_close(facts, &response);
-        let server = self.core.settings.server.as_ref();
-        let context = Context { facts, close, server, now: self.core.watch.now() };
-        let plan = encode::put_head(self.output.buffer(), &response, &context);
-        let mut sent = 0;
-        let result = match plan.framing {
-            Outgoing::None => Ok(()),
-            framing => self.send_body(&mut response, framing, facts, &mut sent).await,
+        let close = outcome == Outcome::Panicked || self.must_close(&response);
+        let plan = self.put_head(&response, close);
+        let sent = match plan.framing {
+            Outgoing::None => 0,
+            _ => match self.put_small_body(&response) {
+                Some(len) => len,
+                None => return Some(Slow::Send(response, plan)),
+            },
         };
+        self.record(response.status(), sent, outcome);
         drop(response);
-        let abort = match result {
-            Ok(()) => None,
-            Err(SendError::Gone(error)) => {
-                outcome = Outcome::PeerGone;
-                Some(error)
-            }
-            Err(SendError::Failed(error)) => {
-                outcome = Outcome::BodyFailed;
-                Some(ConnectionError::BodyFailed(error))
-            }
-            Err(SendError::Panicked) => {
-                outcome = Outcome::Panicked;
-                Some(ConnectionError::Panicked)
-            }
-        };
-        self.record(kept, status, sent, outcome);
-        match abort {
-            Some(error) => self.abort(error).await,
-            None => self.finish(plan.close).await,
-        }
+        self.finish(plan.close)
     }
 
-    /// Answers a request that no handler sees, and closes the connection.
-    pub(crate) async fn refuse(&mut self, refusal: Refusal, head: Option<Head>) {
-        let response = Response::status_text(refusal.status());
+    fn put_head(&mut self, response: &Response, close: bool) -> Plan {
+        let now = self.core.watch.now();
         let server = self.core.settings.server.as_ref();
-        let context = Context { facts: &NO_FACTS, close: true, server, now: self.core.watch.now() };
-        encode::put_head(self.output.buffer(), &response, &context);
-        let text = response.body_len().unwrap_or_default();
-        let mut response = response;
-        self.output.put_body(response.take_body());
-        self.record(head, refusal.status(), text, Outcome::Refused);
+        let context = Context { facts: &self.facts, close, server, now };
+        encode::put_head(self.output.buffer(), response, &context)
+    }
+
+    /// The status that a failed body calls for, whatever the handler made of it.
+    fn body_failure(&self) -> Option<StatusCode> {
+        let too_large = || self.incoming.is_too_large().then_some(StatusCode::PAYLOAD_TOO_LARGE);
+        self.body_failure.or_else(too_large)
+    }
+
+    /// Whether this exchange has to be the last.
+    fn must_close(&self, response: &Response) -> bool {
+        let has_rest = !self.incoming.is_done() && self.must_close_for_rest(response);
+        !self.facts.persists
+            || has_rest
+            || self.body_failure().is_some()
+            || (self.core.read_closed && self.input.is_empty())
+            || self.core.is_at_end_of_life(self.begun)
+    }
+
+    /// Whether what is unread of the request's body forbids to go on behind it.
+    fn must_close_for_rest(&self, response: &Response) -> bool {
+        let drain_max = self.core.settings.limits.drain_bytes_max;
+        // A streamed response may be made of the very body that is unread yet.
+        let is_too_large = !matches!(response.plain_body(), Body::Stream(_))
+            && self.incoming.remaining().is_some_and(|remaining| remaining > drain_max);
+        // A peer that was not asked for its body may send it or not: nobody knows.
+        is_too_large || self.incoming.is_broken() || self.owes_continue
+    }
+
+    /// The response is in the output, or sent: what has to be done before the next request?
+    fn finish(&mut self, close: bool) -> Option<Slow> {
+        let is_unread = !self.incoming.is_done();
+        if close {
+            return Some(Slow::Close { linger: is_unread || !self.input.is_empty() });
+        }
+        if is_unread {
+            return Some(Slow::Drain);
+        }
+        if !self.input.is_empty() {
+            self.begun = self.core.watch.now();
+        }
+        self.batch().then_some(Slow::Flush)
+    }
+
+    /// Does what takes time; answers how the activity ends, unless it goes on.
+    pub(crate) async fn slow(&mut self, slow: Slow) -> Result<Option<End>, ConnectionError> {
+        let mut next = Some(slow);
+        while let Some(slow) = next {
+            next = match slow {
+                Slow::Abort(error) => return Err(error),
+                Slow::Close { linger } => {
+                    self.close(linger).await?;
+                    return Ok(Some(End::Closed));
+                }
+                Slow::Drain => match self.drain().await? {
+                    true => self.finish(false),
+                    false => Some(Slow::Close { linger: true }),
+                },
+                Slow::Flush => {
+                    poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await?;
+                    None
+                }
+                Slow::Http2(request) => return Ok(Some(self.hand_over_http2(request))),
+                Slow::Refuse(refusal) => return Err(self.refuse(refusal).await),
+                Slow::Send(response, plan) => {
+                    self.send(response, plan).await?;
+                    self.finish(plan.close)
+                }
+                Slow::Switch(response, run) => return self.switch(response, run).await.map(Some),
+                Slow::SwitchToHttp2(request) => {
+                    return self.switch_to_http2(request).await.map(Some);
+                }
+            };
+        }
+        Ok(None)
+    }
+
+    /// Sends a body that is not small, or not there yet.
+    async fn send(&mut self, response: Response, plan: Plan) -> Result<(), ConnectionError> {
+        let status = response.status();
+        let mut sent = 0;
+        let result = self.send_body(response, plan.framing, &mut sent).await;
+        let (outcome, error) = match result {
+            Ok(()) => {
+                self.record(status, sent, Outcome::Complete);
+                return Ok(());
+            }
+            Err(SendError::Gone(error)) => (Outcome::PeerGone, error),
+            Err(SendError::Failed(error)) => {
+                (Outcome::BodyFailed, ConnectionError::BodyFailed(error))
+            }
+            Err(SendError::Panicked) => (Outcome::Panicked, ConnectionError::Panicked),
+        };
+        self.record(status, sent, outcome);
+        // The peer gets what there is, and learns from the early end that it is not all.
+        if outcome != Outcome::PeerGone {
+            let _ = poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await;
+        }
+        Err(error)
+    }
+
+    /// Answers a request that no handler sees; the connection ends.
+    async fn refuse(&mut self, refusal: Refusal) -> ConnectionError {
+        self.facts = Facts::NONE;
+        let response = Response::status_text(refusal.status());
+        self.put_head(&response, true);
+        let sent = self.put_small_body(&response).unwrap_or_default();
+        self.record(refusal.status(), sent, Outcome::Refused);
         // The answer is a courtesy; whether it arrives changes nothing.
         let _ = self.close(true).await;
+        ConnectionError::Protocol(refusal.reason())
     }
 
     /// Sends the rest and closes. To linger is to read on until the peer has closed too: closing
     /// while its bytes are still coming would reset the connection, and the answer with it.
-    pub(crate) async fn close(&mut self, linger: bool) -> Result<(), ConnectionError> {
+    async fn close(&mut self, linger: bool) -> Result<(), ConnectionError> {
         poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await?;
         self.incoming.detach();
         let deadline = self.core.watch.now() + self.core.settings.limits.linger_timeout;
@@ -133,46 +243,6 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
         })
         .await;
         Ok(())
-    }
-
-    /// Whether this exchange has to be the last.
-    fn must_close(&self, facts: &Facts, response: &Response) -> bool {
-        let drain_max = self.core.settings.limits.drain_bytes_max;
-        let is_unread = !self.incoming.is_done();
-        // A streamed response may be made of the very body that is unread yet.
-        let is_rest_too_large = is_unread
-            && !matches!(response.plain_body(), Body::Stream(_))
-            && self.incoming.remaining().is_some_and(|remaining| remaining > drain_max);
-        !facts.persists
-            || is_rest_too_large
-            || self.incoming.is_broken()
-            || self.body_failure().is_some()
-            // Nobody knows whether the peer will send the body that it was not asked for.
-            || (is_unread && self.owes_continue)
-            || (self.core.read_closed && self.input.is_empty())
-            || self.core.is_at_end_of_life(self.core.watch.now())
-    }
-
-    /// The response is in the output: gets ready for what follows.
-    async fn finish(&mut self, close: bool) -> After {
-        if close {
-            let linger = !self.incoming.is_done() || !self.input.is_empty();
-            return After::Close { linger };
-        }
-        if !self.incoming.is_done() {
-            match self.drain().await {
-                Ok(true) => {}
-                Ok(false) => return After::Close { linger: true },
-                Err(error) => return After::Abort(error),
-            }
-        }
-        self.incoming = super::body::Incoming::default();
-        if self.batch()
-            && let Err(error) = poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await
-        {
-            return After::Abort(error);
-        }
-        After::Continue
     }
 
     /// Reads the rest of a body that nobody wanted, within limits; answers whether that was all.
@@ -210,25 +280,12 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
         })
         .await
     }
-
-    /// The response cannot be completed: the peer learns that from the early end.
-    async fn abort(&mut self, error: ConnectionError) -> After {
-        if !matches!(error, ConnectionError::PeerGone | ConnectionError::Timeout(_)) {
-            let _ = poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await;
-        }
-        After::Abort(error)
-    }
 }
 
-/// What is known of a request that was not understood.
-const NO_FACTS: Facts = Facts {
-    framing: Framing::None,
-    is_http11: true,
-    is_head: false,
-    persists: false,
-    expects_continue: false,
-    accepts_trailers: false,
-    offers_upgrade: false,
-};
 /// How long the rest of an unwanted body may take, in place of a new connection.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+/// What logs show where no status was sent because the peer went away first; nginx's number.
+pub(crate) const CLIENT_CLOSED: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => unreachable!(),
+};

@@ -17,7 +17,6 @@ use super::{
     chunked::{put_end, put_size_line},
     core::io_error,
     encode::Outgoing,
-    fields::Facts,
     output::COPY_MAX,
 };
 use crate::{Body, BodyError, BodyStream, ConnectionError, FileBody, Response, Transport, Watch};
@@ -35,7 +34,6 @@ pub(crate) enum SendError {
 /// Where a streamed body stands.
 struct Progress<'a> {
     framing: Outgoing,
-    accepts_trailers: bool,
     /// What is left of an announced length.
     left: Option<u64>,
     is_first_chunk: bool,
@@ -43,23 +41,31 @@ struct Progress<'a> {
 }
 
 impl<T: Transport, W: Watch> Active<'_, T, W> {
+    /// Puts a body behind its head where it is small enough to be copied; answers its length.
+    pub(crate) fn put_small_body(&mut self, response: &Response) -> Option<u64> {
+        let body = match response.as_prepared() {
+            Some(prepared) => &prepared.body[..],
+            None => response.plain_body().as_bytes()?,
+        };
+        if body.len() > COPY_MAX {
+            return None;
+        }
+        self.output.buffer().extend_from_slice(body);
+        Some(body.len() as u64)
+    }
+
     /// Sends the body of a response whose head was put into the output.
     pub(crate) async fn send_body(
         &mut self,
-        response: &mut Response,
+        mut response: Response,
         framing: Outgoing,
-        facts: &Facts,
         sent: &mut u64,
     ) -> Result<(), SendError> {
         let body = match response.as_prepared() {
-            Some(prepared) if prepared.body.len() <= COPY_MAX => {
-                *sent = prepared.body.len() as u64;
-                self.output.buffer().extend_from_slice(&prepared.body);
-                return Ok(());
-            }
             Some(prepared) => Body::Bytes(prepared.body.clone()),
             None => response.take_body(),
         };
+        drop(response);
         match body {
             Body::File(file) if self.core.transport.can_send_file() => {
                 let mut file = file;
@@ -69,7 +75,7 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
                 result
             }
             Body::File(file) => self.copy_file(file, sent).await,
-            Body::Stream(stream) => self.send_stream(stream, framing, facts, sent).await,
+            Body::Stream(stream) => self.send_stream(stream, framing, sent).await,
             body => {
                 *sent = body.len().unwrap_or_default();
                 self.output.put_body(body);
@@ -175,12 +181,10 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
         &mut self,
         mut stream: Pin<Box<dyn BodyStream>>,
         framing: Outgoing,
-        facts: &Facts,
         sent: &mut u64,
     ) -> Result<(), SendError> {
         let mut progress = Progress {
             framing,
-            accepts_trailers: facts.accepts_trailers,
             left: match framing {
                 Outgoing::Length(len) => Some(len),
                 _ => None,
@@ -272,7 +276,7 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
         }
         if progress.framing == Outgoing::Chunked {
             // RFC 9110 §6.5.1: trailers only for those who said that they take them.
-            let trailers = trailers.filter(|_| progress.accepts_trailers);
+            let trailers = trailers.filter(|_| self.facts.accepts_trailers);
             put_end(self.output.buffer(), progress.is_first_chunk, trailers);
         }
         Ok(())

@@ -115,7 +115,13 @@ fn is_host(host: &[u8]) -> bool {
         let text = std::str::from_utf8(literal).unwrap_or_default();
         return text.parse::<std::net::Ipv6Addr>().is_ok() || is_future_literal(literal);
     }
-    // RFC 3986 reg-name without the comma, which in a field value smells of two hosts.
+    // RFC 3986 reg-name, without the comma, which in a field value smells of two hosts.
+    let is_plain = host.iter().all(|byte| HOST_BYTES.get(usize::from(*byte)) == Some(&true));
+    !host.is_empty() && (is_plain || has_valid_escapes(host))
+}
+
+/// A reg-name with percent escapes, which hardly any host has.
+fn has_valid_escapes(host: &[u8]) -> bool {
     let mut rest = host;
     while let [byte, tail @ ..] = rest {
         rest = match (byte, tail) {
@@ -124,12 +130,11 @@ fn is_host(host: &[u8]) -> bool {
             {
                 tail
             }
-            (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~', _) => tail,
-            (b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=', _) => tail,
+            _ if HOST_BYTES.get(usize::from(*byte)) == Some(&true) => tail,
             _ => return false,
         };
     }
-    !host.is_empty()
+    true
 }
 
 /// `"v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )`.
@@ -152,6 +157,18 @@ fn add(start: u16, offset: usize) -> u16 {
     // A head is below 64 KiB, so offsets within it always fit.
     start.saturating_add(u16::try_from(offset).unwrap_or(u16::MAX))
 }
+
+/// Bytes that may stand in a host as they are: unreserved and sub-delims but the comma.
+static HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let allowed = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+;=";
+    let mut index = 0;
+    while index < allowed.len() {
+        table[allowed[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,10 @@ use http::{HeaderValue, StatusCode};
 
 use super::{
     End, Handover,
-    active::{Active, After, CLIENT_CLOSED},
+    active::Active,
     encode::{self, Context},
-    fields::{Facts, Framing, list},
+    fields::{Framing, list},
+    respond::CLIENT_CLOSED,
 };
 use crate::{
     ConnectionError, Head, Outcome, Response, Transport, Watch, h2::upgrade_prefix,
@@ -17,39 +18,39 @@ use crate::{
 };
 
 impl<T: Transport, W: Watch> Active<'_, T, W> {
-    /// Switches protocols (RFC 9110 §7.8): after the whole request, and before any byte of what
-    /// follows it is looked at.
+    /// Whether the peer offered the protocol to which the handler wants to switch.
+    pub(crate) fn is_offered(&self, protocol: Option<&HeaderValue>) -> bool {
+        let (Some(head), Some(protocol)) = (self.kept(), protocol) else { return false };
+        self.facts.offers_upgrade && offers(head, protocol.as_bytes())
+    }
+
+    /// Switches protocols: after the whole request, and before any byte of what follows it is
+    /// looked at.
     pub(crate) async fn switch(
         &mut self,
         response: Response,
         run: OnUpgrade,
-        facts: &Facts,
-        kept: Option<Head>,
-    ) -> After {
+    ) -> Result<End, ConnectionError> {
         if !self.incoming.is_done() && !matches!(self.drain().await, Ok(true)) {
-            self.record(kept, CLIENT_CLOSED, 0, Outcome::PeerGone);
-            return After::Abort(ConnectionError::Protocol("an upgrade with an endless body"));
+            self.record(CLIENT_CLOSED, 0, Outcome::PeerGone);
+            return Err(ConnectionError::Protocol("an upgrade with an endless body"));
         }
+        let now = self.core.watch.now();
         let server = self.core.settings.server.as_ref();
-        let context = Context { facts, close: false, server, now: self.core.watch.now() };
+        let context = Context { facts: &self.facts, close: false, server, now };
         encode::put_switch(self.output.buffer(), &response, &context);
         drop(response);
-        self.record(kept, StatusCode::SWITCHING_PROTOCOLS, 0, Outcome::Complete);
-        match poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await {
-            Ok(()) => {
-                let early = self.input.split().freeze();
-                After::End(End::Handover(Box::new(Handover::Upgrade { run, early })))
-            }
-            Err(error) => After::Abort(error),
-        }
+        self.record(StatusCode::SWITCHING_PROTOCOLS, 0, Outcome::Complete);
+        poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await?;
+        let early = self.input.split().freeze();
+        Ok(End::Handover(Box::new(Handover::Upgrade { run, early })))
     }
 
     /// `Upgrade: h2c` where the listener allows it: the request as the HTTP/2 driver wants it. Never
     /// with a body, and never over TLS, where ALPN has decided already.
-    pub(crate) fn h2c_request(&self, head: &Head, facts: &Facts) -> Option<Bytes> {
-        let is_possible = facts.offers_upgrade
-            && self.core.settings.h2c_upgrade
-            && facts.framing == Framing::None
+    pub(crate) fn h2c_request(&self, head: &Head) -> Option<Bytes> {
+        let is_possible = self.core.settings.h2c_upgrade
+            && self.facts.framing == Framing::None
             && self.core.info.tls.is_none();
         if !is_possible || !offers(head, b"h2c") {
             return None;
@@ -65,25 +66,13 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
     }
 
     /// Goes on as HTTP/2, with `request` as its first stream.
-    pub(crate) async fn switch_to_http2(&mut self, request: Bytes) -> After {
+    pub(crate) async fn switch_to_http2(&mut self, request: Bytes) -> Result<End, ConnectionError> {
         let head =
             b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n";
         self.output.buffer().extend_from_slice(head);
-        match poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await {
-            Ok(()) => After::End(self.hand_over_http2(request)),
-            Err(error) => After::Abort(error),
-        }
+        poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await?;
+        Ok(self.hand_over_http2(request))
     }
-}
-
-/// Whether the peer offered the protocol to which the handler wants to switch.
-pub(crate) fn is_offered(
-    facts: &Facts,
-    head: Option<&Head>,
-    protocol: Option<&HeaderValue>,
-) -> bool {
-    let (Some(head), Some(protocol)) = (head, protocol) else { return false };
-    facts.offers_upgrade && offers(head, protocol.as_bytes())
 }
 
 fn offers(head: &Head, protocol: &[u8]) -> bool {

@@ -27,7 +27,9 @@ impl Observer for Notes {
 }
 
 /// Gives one piece, then does what it is for.
-struct Fails(Option<Bytes>, fn() -> Poll<Option<Result<Frame<Bytes>, BodyError>>>);
+struct Fails(Option<Bytes>, fn() -> Polled);
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 impl BodyStream for Fails {
     fn poll_frame(
