@@ -84,6 +84,12 @@ impl ConnectionInfo {
         self.has_interim.store(true, Ordering::Release);
     }
 
+    /// Whether handlers of this connection asked for something since the last call of
+    /// [`take_interim`](Self::take_interim).
+    pub(crate) fn has_interim(&self) -> bool {
+        self.has_interim.load(Ordering::Acquire)
+    }
+
     /// What handlers of this connection asked for since the last call; nearly free when that is nothing.
     pub(crate) fn take_interim(&self) -> Vec<(u32, Interim)> {
         if !self.has_interim.load(Ordering::Acquire) {

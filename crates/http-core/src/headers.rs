@@ -64,6 +64,9 @@ impl Headers {
 
     /// Makes this the only field of that name.
     pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
+        if !self.contains(&name) {
+            return self.push((name, value));
+        }
         let mut found = false;
         let mut value = Some(value);
         self.list.retain_mut(|(known, old)| {

@@ -63,10 +63,12 @@ pub(crate) fn large_read_buffer() -> BytesMut {
 /// Takes a read buffer back. Buffers of which somebody still holds a part are of no use.
 pub(crate) fn give_read_buffer(mut buffer: BytesMut) {
     buffer.clear();
-    if buffer.try_reclaim(READ_LARGE_BYTES) {
-        give(&READ_LARGE, buffer);
-    } else if buffer.try_reclaim(READ_BYTES) {
-        give(&READ, buffer);
+    let capacity = buffer.capacity();
+    // An unused buffer is whole; of a used one the memory in front has to be taken back first.
+    let is_large = capacity > READ_BYTES && buffer.try_reclaim(READ_LARGE_BYTES);
+    if is_large || buffer.try_reclaim(READ_BYTES) {
+        let pool = if buffer.capacity() >= READ_LARGE_BYTES { &READ_LARGE } else { &READ };
+        give(pool, buffer);
     }
 }
 

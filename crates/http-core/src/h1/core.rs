@@ -20,7 +20,8 @@ pub(crate) struct Core<T, W> {
     pub(crate) watch: W,
     pub(crate) settings: Arc<Settings>,
     pub(crate) info: Arc<ConnectionInfo>,
-    born: Instant,
+    /// The connection ends with the first response after this.
+    retires_at: Instant,
     /// What the watch was told last.
     told: Told,
     pub(crate) requests: u64,
@@ -55,13 +56,16 @@ impl<T: Transport, W: Watch> Core<T, W> {
         info: Arc<ConnectionInfo>,
         watch: W,
     ) -> Self {
-        let born = watch.now();
+        // ±10 %, so that connections that came together do not go together.
+        let permille = 900 + (info.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 201;
+        let age_max = settings.limits.connection_age_max.mul_f64(permille as f64 / 1000.0);
+        let retires_at = watch.now() + age_max;
         Self {
             transport,
             watch,
             settings,
             info,
-            born,
+            retires_at,
             told: Told::Deadline(None),
             requests: 0,
             is_draining: false,
@@ -156,14 +160,10 @@ impl<T: Transport, W: Watch> Core<T, W> {
 
     /// Whether the connection has lived long enough, by requests, by age, or because of a drain.
     pub(crate) fn is_at_end_of_life(&self, now: Instant) -> bool {
-        let limits = &self.settings.limits;
-        // ±10 %, so that connections that came together do not go together.
-        let tenths = 900 + (self.info.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % 201;
-        let age_max = limits.connection_age_max.mul_f64(tenths as f64 / 1000.0);
         self.is_draining
             || self.watch.is_draining()
-            || self.requests >= limits.requests_per_connection_max
-            || now.saturating_duration_since(self.born) > age_max
+            || self.requests >= self.settings.limits.requests_per_connection_max
+            || now > self.retires_at
     }
 }
 

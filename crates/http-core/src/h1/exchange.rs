@@ -139,7 +139,9 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
             self.incoming.wake_when_wanted(cx.waker());
             // The future is not polled again after a panic, so nothing can see it half changed.
             let polled = catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx)));
-            self.put_interim();
+            if self.core.info.has_interim() {
+                self.put_interim();
+            }
             match polled {
                 Err(_) => return Poll::Ready(Called::Panicked),
                 Ok(Poll::Ready(response)) => return Poll::Ready(Called::Response(response)),

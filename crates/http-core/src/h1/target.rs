@@ -19,11 +19,7 @@ pub(crate) struct Target {
 impl Target {
     /// Takes `target` apart, which is the text at `span` of the head.
     pub(crate) fn parse(method: &Method, target: &[u8], span: Span) -> Result<Self, Refusal> {
-        // Visible ASCII without `#`. Without an early exit the compiler does many bytes at once.
-        let bad = target
-            .iter()
-            .fold(false, |bad, &byte| bad | (byte.wrapping_sub(0x21) > 0x5d) | (byte == b'#'));
-        if bad {
+        if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#') {
             return Err(Refusal::Target);
         }
         match target {
@@ -68,7 +64,7 @@ impl Target {
     fn with_path(target: &[u8], span: Span, path_start: usize) -> Self {
         let rest = target.get(path_start..).unwrap_or_default();
         let start = add(span.start, path_start);
-        let (path, query) = match memchr::memchr(b'?', rest) {
+        let (path, query) = match rest.iter().position(|&byte| byte == b'?') {
             Some(mark) => {
                 let query = Span { start: add(start, mark + 1), end: span.end };
                 (Span { start, end: add(start, mark) }, Some(query))
@@ -83,10 +79,18 @@ impl Target {
 /// information, which a Host field never carries and an `http` target must not.
 pub(crate) fn is_authority(text: &[u8]) -> bool {
     let (host, port) = split_port(text);
-    let port_is_valid = port.len() <= 5
-        && port.iter().all(u8::is_ascii_digit)
-        && port.iter().fold(0_u32, |value, digit| value * 10 + u32::from(digit - b'0')) <= 65535;
-    port_is_valid && is_host(host)
+    is_host(host) && is_port(port)
+}
+
+fn is_port(port: &[u8]) -> bool {
+    let mut number = 0_u32;
+    for byte in port {
+        number = number * 10 + u32::from(byte.wrapping_sub(b'0'));
+        if !byte.is_ascii_digit() || number > 65535 {
+            return false;
+        }
+    }
+    port.len() <= 5
 }
 
 /// Whether two authorities name the same host and port.
@@ -98,9 +102,10 @@ pub(crate) fn is_same_authority(a: &[u8], b: &[u8], default_port: &[u8]) -> bool
 
 /// Host, and what follows the colon. An IPv6 literal keeps its brackets.
 fn split_port(text: &[u8]) -> (&[u8], &[u8]) {
+    let position = |wanted| text.iter().position(|&byte| byte == wanted);
     let host_len = match text {
-        [b'[', ..] => memchr::memchr(b']', text).map_or(text.len(), |end| end + 1),
-        _ => memchr::memchr(b':', text).unwrap_or(text.len()),
+        [b'[', ..] => position(b']').map_or(text.len(), |end| end + 1),
+        _ => position(b':').unwrap_or(text.len()),
     };
     match text.split_at_checked(host_len) {
         Some((host, [])) => (host, b""),
