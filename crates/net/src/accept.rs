@@ -60,11 +60,7 @@ pub(crate) async fn accept_loop(worker: Arc<Worker>, acceptor: Acceptor) {
 pub(crate) fn accept_queued(worker: &Arc<Worker>, acceptor: &Acceptor) {
     for _ in 0..worker.limits.backlog {
         // Past the reactor, which need not know yet of those that came last.
-        #[cfg(unix)]
-        let accepted = rustix::net::accept(&*acceptor.listener).ok().map(std::net::TcpStream::from);
-        #[cfg(not(unix))]
-        let accepted: Option<std::net::TcpStream> = None;
-        let Some(stream) = accepted else { return };
+        let Some(stream) = accept_now(&acceptor.listener) else { return };
         let adopted = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = adopted
             && let Ok(peer) = stream.peer_addr()
@@ -140,12 +136,9 @@ impl Reserve {
         worker.shed_idle(SENT_AWAY);
         self.file = None;
         let mut count = 0;
-        #[cfg(unix)]
-        while count < TURNED_AWAY_MAX && rustix::net::accept(listener).is_ok() {
+        while count < TURNED_AWAY_MAX && accept_now(listener).is_some() {
             count += 1;
         }
-        #[cfg(not(unix))]
-        let _ = (listener, TURNED_AWAY_MAX, &mut count);
         self.file = File::open("/dev/null").ok();
         worker.counters.shed_descriptors.add(count);
         self.turned_away += count;
@@ -162,6 +155,19 @@ impl Reserve {
             self.turned_away = 0;
         }
     }
+}
+
+/// A connection that waits in the backlog, without asking the reactor.
+fn accept_now(listener: &TcpListener) -> Option<std::net::TcpStream> {
+    #[cfg(target_os = "linux")]
+    let accepted = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC).ok();
+    #[cfg(all(unix, not(target_os = "linux")))]
+    let accepted = rustix::net::accept(listener).ok();
+    #[cfg(not(unix))]
+    let accepted: Option<std::net::TcpStream> = None;
+    #[cfg(not(unix))]
+    let _ = listener;
+    accepted.map(std::net::TcpStream::from)
 }
 
 /// Whether the process or the system lacks what a connection needs.

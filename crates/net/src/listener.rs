@@ -228,3 +228,26 @@ impl BindError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn accepted_connections_inherit_options() {
+        let limits = NetLimits::default();
+        for count in [1, 3] {
+            let bound = Listener::bind(([127, 0, 0, 1], 0)).open(&limits, count).expect("free");
+            assert_eq!(bound.sockets.len(), count);
+            let _client = TcpStream::connect(bound.address).expect("it listens");
+            let accepted = bound.sockets.iter().find_map(|socket| socket.accept().ok());
+            let accepted = Socket::from(accepted.expect("one of them has it").0);
+            assert!(accepted.tcp_nodelay().expect("an option"));
+            let timeout = accepted.tcp_user_timeout().expect("an option");
+            assert_eq!(timeout, Some(limits.tcp_user_timeout));
+        }
+    }
+}

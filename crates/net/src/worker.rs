@@ -260,6 +260,8 @@ impl Worker {
         self.wheel.drain();
         let in_order = async {
             self.empty_within(grace.min(SETTLE)).await;
+            // A handshake that takes longer than that is not worth waiting for.
+            self.handshakes.drain();
             let _ = report.send(Progress::Settled { open: self.counters.open.load() });
             self.empty_within(grace.saturating_sub(begin.elapsed())).await;
         };

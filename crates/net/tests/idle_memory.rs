@@ -16,6 +16,9 @@ use hearth_net::{CertMap, CertStore, Certificate, Listener, NetLimits, Server, T
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 
+#[path = "it/trust.rs"]
+mod trust;
+
 /// Set in the process that is the server.
 const ROLE: &str = "HEARTH_NET_TEST_IDLE_MEMORY";
 const CONNECTIONS: usize = 5000;
@@ -37,7 +40,10 @@ fn idle_connections_cost_little() {
     println!("{bytes} bytes per idle connection in the clear");
     assert!(bytes <= 1200, "{bytes} bytes per idle connection in the clear");
 
-    let client = client_config();
+    // Full handshakes: a resumed session would be smaller.
+    let mut client = (*trust::client_config(&[])).clone();
+    client.resumption = rustls::client::Resumption::disabled();
+    let client = Arc::new(client);
     let bytes = cost(&server, || Box::new(connect_tls(encrypted, &client)));
     println!("{bytes} bytes per idle TLS connection");
     assert!(bytes <= 6000, "{bytes} bytes per idle TLS connection");
@@ -141,54 +147,4 @@ fn raise_descriptor_limit() {
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the maximum");
     let needed = (2 * (CONNECTIONS + WARM_UP) + 100) as u64;
     assert!(maximum.is_none_or(|maximum| maximum >= needed), "{needed} descriptors are needed");
-}
-
-fn client_config() -> Arc<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().expect("versions");
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAll));
-    let mut config = builder.with_no_client_auth();
-    // Full handshakes: a resumed session would be smaller.
-    config.resumption = rustls::client::Resumption::disabled();
-    Arc::new(config)
-}
-
-#[derive(Debug)]
-struct TrustAll;
-
-impl rustls::client::danger::ServerCertVerifier for TrustAll {
-    fn verify_server_cert(
-        &self,
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &[rustls::pki_types::CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        provider.signature_verification_algorithms.supported_schemes()
-    }
 }

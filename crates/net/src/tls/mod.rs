@@ -12,6 +12,11 @@ mod x509;
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+#[path = "../../tests/it/trust.rs"]
+mod trust;
 
 pub(crate) use self::handshake::Handshake;
 pub use self::{

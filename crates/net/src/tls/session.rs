@@ -19,6 +19,8 @@ pub(super) struct Session {
     tls: Box<UnbufferedServerConnection>,
     /// The peer said that it sends no more.
     pub(super) is_peer_done: bool,
+    /// What went wrong. rustls must not be asked again: it would look at the same input.
+    failure: Option<Error>,
 }
 
 /// The three queues between a session and the outside.
@@ -46,7 +48,7 @@ enum Goal<'a> {
 impl Session {
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
         let tls = Box::new(UnbufferedServerConnection::new(config)?);
-        Ok(Self { tls, is_peer_done: false })
+        Ok(Self { tls, is_peer_done: false, failure: None })
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
@@ -64,9 +66,9 @@ impl Session {
         self.run(queues, Goal::Seal(plaintext))
     }
 
-    /// Says behind what is in `outgoing` that nothing follows.
-    pub(super) fn close(&mut self, queues: &mut Queues) -> Result<(), Error> {
-        self.run(queues, Goal::Close)
+    /// Says behind what is in `outgoing` that nothing follows; after a failure the alert has said it.
+    pub(super) fn close(&mut self, queues: &mut Queues) {
+        let _alert = self.run(queues, Goal::Close);
     }
 
     /// What the handshake agreed on.
@@ -85,8 +87,17 @@ impl Session {
         }
     }
 
-    /// Lets rustls go from state to state until it waits for the peer or `goal` is reached.
     fn run(&mut self, queues: &mut Queues, goal: Goal<'_>) -> Result<(), Error> {
+        let result = match &self.failure {
+            Some(failure) => Err(failure.clone()),
+            None => self.advance(queues, goal),
+        };
+        self.failure = result.clone().err();
+        result
+    }
+
+    /// Lets rustls go from state to state until it waits for the peer or `goal` is reached.
+    fn advance(&mut self, queues: &mut Queues, goal: Goal<'_>) -> Result<(), Error> {
         let Queues { sealed, opened, outgoing } = queues;
         loop {
             // Always all that is there: rustls remembers offsets into what it has seen of it.
@@ -131,8 +142,7 @@ impl Session {
         }
     }
 
-    /// Puts the alert that belongs to an error into `outgoing`. Called once: rustls would look at
-    /// the same input again, and fail again.
+    /// Puts the alert that belongs to an error into `outgoing`.
     fn encode_alert(&mut self, sealed: &mut Buffer, outgoing: &mut Buffer) {
         let UnbufferedStatus { state, .. } = self.tls.process_tls_records(sealed.filled_mut());
         if let Ok(ConnectionState::EncodeTlsData(mut data)) = state {

@@ -137,8 +137,11 @@ impl<T: Transport> AsyncRead for TlsTransport<T> {
                 Poll::Pending => {
                     this.queues.sealed.settle();
                     // What rustls had to say of its own, such as tickets, waits until here: most
-                    // often a response takes it along.
-                    let _ = this.poll_send(cx)?;
+                    // often a response takes it along. Where a writer waits for the stream already,
+                    // this must not take its place: it may be another task.
+                    if !this.is_blocked {
+                        let _ = this.poll_send(cx)?;
+                    }
                     return Poll::Pending;
                 }
             }
@@ -192,7 +195,7 @@ impl<T: Transport> AsyncWrite for TlsTransport<T> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !std::mem::replace(&mut this.is_closing, true) {
-            this.session.close(&mut this.queues).map_err(invalid_data)?;
+            this.session.close(&mut this.queues);
         }
         ready!(this.poll_send(cx))?;
         Pin::new(&mut this.io).poll_shutdown(cx)

@@ -8,4 +8,5 @@ mod serve;
 mod support;
 mod syscalls;
 mod tls;
+mod trust;
 mod workers;

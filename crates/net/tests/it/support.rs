@@ -13,6 +13,8 @@ use hearth_net::{
 };
 use rustls::pki_types::ServerName;
 
+pub(crate) use crate::trust::client_config;
+
 /// Longer than anything takes, so that a test that hangs fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -177,17 +179,6 @@ pub(crate) fn tls_config(names: &[&str]) -> TlsConfig {
 
 pub(crate) type TlsStream = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
 
-/// A client configuration that trusts everybody, which remembers sessions.
-pub(crate) fn client_config(alpn: &[&str]) -> Arc<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().expect("versions");
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAll));
-    let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    Arc::new(config)
-}
-
 /// Connects and finishes the handshake.
 pub(crate) fn tls_connect(
     address: SocketAddr,
@@ -207,45 +198,6 @@ pub(crate) fn tls_connect(
 /// The names of the certificate that the server showed.
 pub(crate) fn shown(client: &Client<TlsStream>) -> Vec<u8> {
     client.stream.conn.peer_certificates().expect("a certificate")[0].to_vec()
-}
-
-#[derive(Debug)]
-struct TrustAll;
-
-impl rustls::client::danger::ServerCertVerifier for TrustAll {
-    fn verify_server_cert(
-        &self,
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &[rustls::pki_types::CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 static LOGS: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();

@@ -14,6 +14,7 @@ use crate::support::{
     Client, Running, certificate, client_config, eventually, hello, logs, settings, shown, start,
     start_with, tls_config, tls_connect,
 };
+use crate::trust::TrustAll;
 
 fn start_tls(config: TlsConfig) -> Running {
     start_with(hello(), NetLimits::default(), |listener| listener.tls(config))
@@ -241,6 +242,76 @@ fn records_may_be_cut_anywhere() {
     assert_eq!(client.get("/").expect("an answer").1, "hello");
     client.stream.conn.refresh_traffic_keys().expect("TLS 1.3");
     assert_eq!(client.get("/").expect("an answer").1, "hello");
+}
+
+#[test]
+fn small_fragments_are_put_together() {
+    // Handshake messages in records of 32 bytes, with and without a look at the hello beforehand.
+    let plain = tls_config(&["a.test"]);
+    let choosing = plain.clone().with_choice(Arc::new(ByName(plain.clone())));
+    for config in [plain, choosing] {
+        let server = start_tls(config);
+        let mut client = (*client_config(&[])).clone();
+        client.max_fragment_size = Some(32);
+        let client = Arc::new(client);
+        let mut client = tls_connect(server.address(), "a.test", &client).expect("a handshake");
+        for _ in 0..3 {
+            assert_eq!(client.get("/").expect("an answer").1, "hello");
+            client.stream.conn.refresh_traffic_keys().expect("TLS 1.3");
+        }
+    }
+}
+
+#[test]
+fn forged_records_end_the_connection_with_an_alert() {
+    let server = start_tls(tls_config(&["a.test"]));
+    let client = client_config(&[]);
+    let mut client = tls_connect(server.address(), "a.test", &client).expect("a handshake");
+    assert_eq!(client.get("/").expect("an answer").1, "hello");
+    let mut forged = vec![23, 3, 3, 0, 40];
+    forged.extend_from_slice(&[0xaa; 40]);
+    client.stream.sock.write_all(&forged).expect("sent");
+    let error = client.answer().expect_err("no answer");
+    let text = format!("{error:?}");
+    assert!(text.contains("BadRecordMac"), "{text}");
+    eventually("it is counted off", || server.handle.stats().open == 0);
+    assert_eq!(server.handle.stats().panics, 0);
+}
+
+#[test]
+fn http2_is_spoken_where_it_was_agreed_on() {
+    let server = start_tls(tls_config(&["a.test"]));
+    let client = client_config(&["h2", "http/1.1"]);
+    let mut client = tls_connect(server.address(), "a.test", &client).expect("a handshake");
+    assert_eq!(client.stream.conn.alpn_protocol(), Some(b"h2".as_slice()));
+    // The preface and empty SETTINGS (RFC 9113 §3.4); the answer is SETTINGS, too.
+    client.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("sent");
+    client.stream.flush().expect("sent");
+    let mut frame = [0; 9];
+    client.stream.read_exact(&mut frame).expect("a frame");
+    assert_eq!(frame[3], 4, "{frame:?}");
+}
+
+#[test]
+fn old_clients_are_served_unless_refused() {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_protocol_versions(&[&rustls::version::TLS12]).expect("versions");
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAll));
+    let old = Arc::new(builder.with_no_client_auth());
+
+    let server = start_tls(tls_config(&["a.test"]));
+    for resumed in [false, true] {
+        let mut client = tls_connect(server.address(), "a.test", &old).expect("a handshake");
+        assert_eq!(client.get("/").expect("an answer").1, "hello");
+        let kind = client.stream.conn.handshake_kind();
+        assert_eq!(kind == Some(rustls::HandshakeKind::Resumed), resumed);
+    }
+    let mut map = CertMap::new();
+    map.set_default(certificate(&["a.test"]));
+    let builder = TlsConfig::builder(Arc::new(CertStore::new(map))).only_tls13();
+    let server = start_tls(builder.build().expect("good options"));
+    assert!(tls_connect(server.address(), "a.test", &old).is_err());
 }
 
 #[test]
