@@ -1,6 +1,6 @@
 //! Why a request got no response, or a response no end.
 
-use std::{borrow::Cow, error::Error, fmt};
+use std::{borrow::Cow, error::Error, fmt, io};
 
 use hearth_http_core::BodyError;
 
@@ -97,6 +97,17 @@ impl ClientError {
             ),
             is_idempotent: false,
         }))
+    }
+
+    /// The connection broke before the response was there.
+    pub(crate) fn lost(error: impl Into<BoxError>, kind: Option<io::ErrorKind>) -> Self {
+        // Only TLS makes errors of that kind: an alert, for instance that our certificate is refused,
+        // which in TLS 1.3 comes after the handshake.
+        if kind == Some(io::ErrorKind::InvalidData) {
+            return Self::new(ErrorKind::Tls, "the TLS connection failed").caused_by(error);
+        }
+        let what = "the connection was closed before the response";
+        Self::new(ErrorKind::Closed, what).caused_by(error)
     }
 
     pub(crate) fn timeout(which: TimeoutKind) -> Self {

@@ -5,7 +5,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -44,6 +47,8 @@ pub(crate) struct Origin {
     options: PoolOptions,
     /// One permit for each HTTP/1.1 connection that is in use or being made.
     permits: Arc<Semaphore>,
+    /// Permits that somebody holds in hand.
+    leased: AtomicUsize,
     /// The one used last is at the back, and is taken first: the others may expire.
     idle: Mutex<VecDeque<Idle>>,
     #[cfg(feature = "http2")]
@@ -97,9 +102,8 @@ impl Pool {
         }
         let origin = Arc::new(Origin {
             options: self.options,
-            permits: Arc::new(Semaphore::new(
-                self.options.connections_per_origin_max.clamp(1, 65_535),
-            )),
+            permits: Arc::new(Semaphore::new(self.options.connections_max())),
+            leased: AtomicUsize::new(0),
             idle: Mutex::default(),
             #[cfg(feature = "http2")]
             h2: crate::h2::Slot::default(),
@@ -152,7 +156,10 @@ impl Origin {
     pub(crate) async fn lease(self: &Arc<Self>, wait: Duration) -> Result<Lease, ClientError> {
         let acquired = timeout(wait, self.permits.clone().acquire_owned()).await;
         match acquired {
-            Ok(Ok(permit)) => Ok(Lease { origin: self.clone(), _permit: permit }),
+            Ok(Ok(permit)) => {
+                self.leased.fetch_add(1, Relaxed);
+                Ok(Lease { origin: self.clone(), _permit: permit })
+            }
             _ => Err(ClientError::timeout(TimeoutKind::PoolWait)),
         }
     }
@@ -184,13 +191,29 @@ impl Origin {
         if timeout.is_zero() || self.options.idle_per_origin_max == 0 {
             return;
         }
+        let mut surplus = Vec::new();
         let mut idle = self.idle.lock();
-        let too_many = idle.len() >= self.options.idle_per_origin_max;
-        let oldest = if too_many { idle.pop_front() } else { None };
+        let idle_max = self.idle_max();
+        while idle.len() >= idle_max {
+            surplus.extend(idle.pop_front());
+        }
         idle.push_back(Idle { io, expires: Instant::now() + timeout });
         drop(idle);
-        drop(oldest);
+        drop(surplus);
         self.ensure_reaper();
+    }
+
+    /// How many connections may be idle now: as many as the options say, and those for which
+    /// somebody waits.
+    fn idle_max(&self) -> usize {
+        let connections_max = self.options.connections_max();
+        let free = self.permits.available_permits();
+        if free == 0 {
+            return connections_max;
+        }
+        // Whoever waited has a permit at once, but takes its connection only when its task runs.
+        let about_to_take = (connections_max - free).saturating_sub(self.leased.load(Relaxed));
+        self.options.idle_per_origin_max + about_to_take
     }
 
     /// Closes what has expired; answers when the next connection will.
@@ -226,6 +249,18 @@ impl Lease {
     pub(crate) fn release(self, io: Box<dyn Transport>, keep_alive: Option<Duration>) {
         // Before the permit is dropped: whoever waits for it shall find the connection.
         self.origin.put_idle(io, keep_alive);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.origin.leased.fetch_sub(1, Relaxed);
+    }
+}
+
+impl PoolOptions {
+    fn connections_max(&self) -> usize {
+        self.connections_per_origin_max.clamp(1, 65_535)
     }
 }
 

@@ -212,9 +212,11 @@ impl<'a> Exchange<'a> {
     }
 
     fn closed(&mut self, error: io::Error) -> ClientError {
-        let what = "the connection was closed before the response";
-        let source = self.write_error.take().unwrap_or(error);
-        ClientError::new(ErrorKind::Closed, what).caused_by(source)
+        // What went wrong first says more, unless the peer said itself what is wrong.
+        let is_said = error.kind() == io::ErrorKind::InvalidData;
+        let error = self.write_error.take().filter(|_| !is_said).unwrap_or(error);
+        let kind = error.kind();
+        ClientError::lost(error, Some(kind))
     }
 
     fn into_answer(self, parsed: Parsed, lease: Lease, order: &Order<'_>) -> Answer {

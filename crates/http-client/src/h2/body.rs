@@ -64,9 +64,11 @@ impl IncomingStream {
                 Poll::Ready(_) => self.pump = None,
             }
         }
-        if !self.has_data_ended {
+        while !self.has_data_ended {
             match self.recv.poll_data(cx) {
                 Poll::Pending => return self.wait(cx),
+                // The end often comes in a frame of its own.
+                Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
                 Poll::Ready(Some(Ok(data))) => return Poll::Ready(self.take(data).map(Some)),
                 Poll::Ready(Some(Err(error))) if is_clean_end(&error) => {
                     return Poll::Ready(Ok(None));

@@ -324,16 +324,17 @@ fn classify(error: ::h2::Error) -> Failure {
     let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     // A stream gets the peer's GOAWAY only if it lies above the last one that was processed.
     let is_unseen = error.is_remote() && (error.is_go_away() || is_refused);
-    let is_stale = error.is_io();
+    if error.is_io() {
+        let kind = error.get_io().map(std::io::Error::kind);
+        return Failure { error: ClientError::lost(error, kind), is_stale: true };
+    }
     let (kind, what) = if is_unseen {
         (ErrorKind::Closed, "the peer refused the request unseen")
     } else if error.is_remote() {
         (ErrorKind::Closed, "the peer reset the stream")
-    } else if is_stale {
-        (ErrorKind::Closed, "the connection was closed before the response")
     } else {
         (ErrorKind::Protocol, "the peer broke the rules of HTTP/2")
     };
     let error = ClientError::new(kind, what).caused_by(error);
-    Failure { error: if is_unseen { error.unprocessed() } else { error }, is_stale }
+    Failure { error: if is_unseen { error.unprocessed() } else { error }, is_stale: false }
 }
