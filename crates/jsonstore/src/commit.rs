@@ -208,6 +208,8 @@ pub(crate) struct Log {
     pub(crate) groups: AtomicU64,
     pub(crate) commits: AtomicU64,
     group_bytes_max: usize,
+    /// The next group is synced even if nobody in it asks for it.
+    pub(crate) sync_due: AtomicBool,
 }
 
 impl Log {
@@ -215,6 +217,7 @@ impl Log {
         let group_bytes_max = GROUP_BYTES_MAX.min(wal.file_bytes() as usize / 2);
         Self {
             group_bytes_max,
+            sync_due: AtomicBool::new(false),
             sequence: Mutex::new(Sequence {
                 next_seq: last_seq + 1,
                 queue: VecDeque::new(),
@@ -385,7 +388,7 @@ impl Log {
     fn write_group(&self) -> bool {
         let group = self.sequence.lock().take_group(self.group_bytes_max);
         let Some(last) = group.last().map(|p| p.ticket.seq) else { return false };
-        let sync = group.iter().any(|p| p.sync);
+        let sync = group.iter().any(|p| p.sync) || self.sync_due.swap(false, Ordering::Relaxed);
         let records: Vec<Record> = group.iter().map(|p| p.record.clone()).collect();
         let written = {
             let mut wal = self.wal.lock();

@@ -478,7 +478,8 @@ impl Transaction {
         self.acquire(LockId::Store, LockMode::IntentExclusive).await?;
         self.acquire(LockId::Collection(keyspace), LockMode::IntentExclusive).await?;
         self.acquire(LockId::Record(keyspace, key.clone()), LockMode::Exclusive).await?;
-        if self.shared.isolation == Isolation::Snapshot && self.own(keyspace, key).is_none() {
+        let whole = matches!(self.own(keyspace, key), Some(Write::Put(_) | Write::Delete));
+        if self.shared.isolation == Isolation::Snapshot && !whole {
             self.first_committer_wins(keyspace, key).await?;
         }
         Ok(())
@@ -562,9 +563,14 @@ impl Transaction {
             self.note_read(keyspace, &key);
             return Ok(false);
         };
-        if self.shared.isolation == Isolation::Snapshot && self.own(keyspace, &key).is_none() {
+        if self.shared.isolation == Isolation::Snapshot {
+            // First committer wins, field by field: what this one changes must be as it saw it.
             let base = self.base(keyspace, &key).await?;
-            if base.is_none() && seq > self.snapshot().unwrap_or(u64::MAX) {
+            let same = base.is_some_and(|(_, base)| {
+                update.paths().all(|path| jb1::field(&base, path) == jb1::field(&value, path))
+            });
+            let changed = seq > self.snapshot().unwrap_or(u64::MAX);
+            if changed && !same && !bug("no_write_conflict") {
                 return Err(Error::Conflict);
             }
         }

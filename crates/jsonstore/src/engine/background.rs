@@ -459,11 +459,8 @@ fn tick_loop(core: &Core) {
         if core.options.durability == crate::options::Durability::Interval
             && now.saturating_sub(idle_since.1) >= core.options.sync_interval
         {
-            let done =
-                core.log.when_idle(|wal, _| if wal.is_dirty() { wal.sync() } else { Ok(()) });
-            if let Some(Err(e)) = done {
-                core.log.poison(&format!("syncing the log failed: {e}"));
-            }
+            core.log.sync_due.store(true, Ordering::Relaxed);
+            core.mark();
             idle_since.1 = now;
         }
         if visible != idle_since.0 {

@@ -72,7 +72,8 @@ impl Core {
             }
         }
         let guard = if options.read_only { None } else { Some(take_lock(&options)?) };
-        let (manifest, state) = if exists || has_current(&options)? {
+        let exists = exists || has_current(&options)?;
+        let (manifest, state) = if exists {
             Manifest::open(Arc::clone(&vfs), Arc::clone(&options.env), &dir, options.key.clone())?
         } else {
             create(&options)?
@@ -81,7 +82,7 @@ impl Core {
         let config = wal_config(&options, manifest.store_id);
         check_segments(&options, &state)?;
         let salvage = options.recovery == Recovery::Salvage;
-        let found = recover(
+        let mut found = recover(
             &*vfs,
             &config,
             state.wal_floor,
@@ -91,6 +92,8 @@ impl Core {
                 progress(OpenStep::ReadingLog { done, total });
             },
         )?;
+        // What was just created ends in order.
+        found.clean |= !exists;
         progress(OpenStep::Replaying { transactions: found.commits.len() as u64 });
         let core = build(options, guard, manifest, &state, &config, found)?;
         progress(OpenStep::Ready);

@@ -279,6 +279,23 @@ pub(crate) fn get<'a>(value: &'a [u8], escaped: &[u8]) -> Option<&'a [u8]> {
     None
 }
 
+/// The field at a dotted path; positions in arrays count as names.
+pub(crate) fn field<'a>(value: &'a [u8], path: &str) -> Option<&'a [u8]> {
+    let mut at = value;
+    for step in path.split('.') {
+        at = match kind(at)? {
+            Kind::Object => {
+                let mut escaped = Vec::with_capacity(step.len());
+                parse::escape(step, &mut escaped);
+                get(at, &escaped)?
+            }
+            Kind::Array => items(at)?.nth(step.parse().ok()?)??,
+            _ => return None,
+        };
+    }
+    Some(at)
+}
+
 fn hash16(name: &[u8]) -> u16 {
     xxhash_rust::xxh3::xxh3_64(name) as u16
 }

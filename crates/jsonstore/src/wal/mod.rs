@@ -234,7 +234,9 @@ impl WalWriter {
         buffer.clear();
         for (i, record) in records.iter().enumerate() {
             let first = if i == 0 { frame::FLAG_FIRST } else { 0 };
-            let last = if i + 1 == records.len() { frame::FLAG_LAST } else { 0 };
+            // Only what is synced ends on a boundary; recovery relies on that.
+            let ends = sync && i + 1 == records.len();
+            let last = if ends { frame::FLAG_LAST } else { 0 };
             let lsn = start + buffer.len() as u64;
             let frame = Frame {
                 lsn,

@@ -33,6 +33,8 @@ pub(crate) struct Recovered {
     /// Holes that salvage stepped over.
     pub(crate) lost: Vec<(u64, u64)>,
     pub(crate) last_seq: u64,
+    /// The last record ended a synced group, so the next one begins on a boundary.
+    ends_group: bool,
 }
 
 /// Reads from `floor` to the end. Everything returned is durable afterwards.
@@ -171,6 +173,7 @@ impl Scan<'_> {
                 }
             }
             self.out.last_lsn = found.frame.lsn;
+            self.out.ends_group = found.frame.flags & frame::FLAG_LAST != 0;
             known = true;
             at = found.end;
             end = found.end;
@@ -214,7 +217,11 @@ impl Scan<'_> {
             return None;
         }
         let size = self.config.file_bytes;
-        let limit = number * size + end as u64;
+        // Where the missing record would begin.
+        let mut limit = number * size + end as u64;
+        if self.out.ends_group {
+            limit = frame::align_up(limit);
+        }
         for (later, image) in self.images.range(number..) {
             let base = later * size;
             if *later > number

@@ -8,7 +8,7 @@ use hearth_jsonstore::testing::{Profile, World};
 fn budget() -> Duration {
     let seconds = std::env::var("HEARTH_SIM_SECONDS").ok().and_then(|s| s.parse().ok());
     let long = std::env::var("HEARTH_LONG").is_ok();
-    Duration::from_secs(seconds.unwrap_or(if long { 600 } else { 10 }))
+    Duration::from_secs(seconds.unwrap_or(if long { 600 } else { 6 }))
 }
 
 #[test]
