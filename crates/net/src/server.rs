@@ -352,7 +352,10 @@ impl Shared {
         let (parked, unparked) = (worker.clone(), worker.clone());
         builder
             .on_thread_park(move || parked.pulse.park())
-            .on_thread_unpark(move || unparked.pulse.unpark())
+            .on_thread_unpark(move || {
+                unparked.pulse.unpark();
+                unparked.wheel.expire_clock();
+            })
             .enable_all()
             .build()
     }

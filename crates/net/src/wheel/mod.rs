@@ -39,8 +39,10 @@ const BUSY: u32 = 0;
 #[derive(Debug)]
 pub(crate) struct Wheel {
     origin: Instant,
-    /// Milliseconds since `origin`, as of the last tick.
+    /// Milliseconds since `origin`, as of the last tick or look at the real clock.
     clock: AtomicU64,
+    /// Time has passed unseen: the next who reads the clock has to look at the real one.
+    is_stale: AtomicBool,
     /// Somebody read the clock since the last tick.
     was_read: AtomicBool,
     /// The clock stands still until somebody reads it or an entry is due.
@@ -77,6 +79,7 @@ impl Wheel {
         Arc::new(Self {
             origin: tokio::time::Instant::now().into_std(),
             clock: AtomicU64::new(0),
+            is_stale: AtomicBool::new(true),
             was_read: AtomicBool::new(false),
             asleep: AtomicBool::new(true),
             draining: AtomicBool::new(false),
@@ -109,17 +112,26 @@ impl Wheel {
         }
     }
 
-    /// The time as of the last tick.
+    /// The time as of this turn of the event loop, if [`expire_clock`](Self::expire_clock) is called
+    /// in each; otherwise as of the last tick.
     pub(crate) fn now(&self) -> Instant {
-        if self.asleep.load(Ordering::Relaxed) {
+        if self.is_stale.load(Ordering::Relaxed) {
+            self.is_stale.store(false, Ordering::Relaxed);
             self.set_clock();
-            self.rouse();
+            if self.asleep.load(Ordering::Relaxed) {
+                self.rouse();
+            }
         }
         // Reading first keeps the line shared when many threads read the clock.
         if !self.was_read.load(Ordering::Relaxed) {
             self.was_read.store(true, Ordering::Relaxed);
         }
         self.instant(self.clock.load(Ordering::Relaxed))
+    }
+
+    /// The event loop has waited, so that the time is another.
+    pub(crate) fn expire_clock(&self) {
+        self.is_stale.store(true, Ordering::Relaxed);
     }
 
     /// Tells every connection to finish. Those that come later are told at once.
@@ -178,6 +190,7 @@ impl Wheel {
             let slots = self.slots.lock();
             // Under the lock: whoever links an entry after this sees that the wheel sleeps.
             self.asleep.store(true, Ordering::SeqCst);
+            self.expire_clock();
             slots.next_tick()
         };
         let roused = pin!(self.resume.notified());

@@ -189,6 +189,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_clock_is_that_of_the_turn() {
+        let watch = start();
+        let begin = watch.now();
+        tokio::time::advance(Duration::from_millis(7)).await;
+        assert_eq!(watch.now(), begin, "between ticks it stands still");
+        watch.wheel.expire_clock();
+        assert_eq!(watch.now() - begin, Duration::from_millis(7));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_sleeping_clock_wakes_for_a_deadline() {
         let mut watch = start();
         watch.set_deadline(Some(watch.now() + seconds(40)));

@@ -100,7 +100,7 @@ fn idle_time_shrinks_in_a_crowd() {
     let begin = Instant::now();
     assert!(clients[8].closes().is_some());
     let waited = begin.elapsed();
-    assert!(waited > Duration::from_secs(4) && waited < Duration::from_secs(7), "{waited:?}");
+    assert!(waited > Duration::from_secs(4) && waited < Duration::from_secs(9), "{waited:?}");
 }
 
 #[test]
@@ -114,6 +114,6 @@ fn limits_of_http_hold_on_the_wheel() {
     let mut idle = server.client();
     idle.get("/").expect("an answer");
     let idle = idle.closes().expect("closed");
-    assert!(idle > Duration::from_millis(250) && idle < Duration::from_millis(600), "{idle:?}");
+    assert!(idle > Duration::from_millis(250) && idle < Duration::from_secs(2), "{idle:?}");
     assert!(silent.closes().is_some());
 }
