@@ -29,7 +29,7 @@ use crate::{
 /// assert_eq!(router.routes().count(), 4);
 /// # Ok::<(), hearth_router::BuildError>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[must_use = "routes do nothing until they are built"]
 pub struct RouterBuilder {
     pub(crate) entries: Vec<Entry>,
@@ -55,8 +55,18 @@ pub(crate) struct HostEntry {
 
 impl RouterBuilder {
     /// No routes.
+    // Not inlined: up to 1.96 the compiler takes two equal values that are given to closures in one
+    // function for one (rust-lang/rust#155241), and the second builder would be the first, freed.
+    #[inline(never)]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            entries: Vec::new(),
+            middleware: Vec::new(),
+            slash: None,
+            fallback: None,
+            path_policy: None,
+            hosts: Vec::new(),
+        }
     }
 
     /// Adds a route.
@@ -204,6 +214,12 @@ impl RouterBuilder {
     /// [`BuildError`] lists everything that is wrong, with patterns and source lines.
     pub fn build(self) -> Result<Router, BuildError> {
         crate::compile::compile(self)
+    }
+}
+
+impl Default for RouterBuilder {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -4,6 +4,7 @@
 //! ratio of the two. Both are measured by turns, and the best round of each counts, so that a noisy
 //! machine disturbs the ratio little. Routes and paths are made by a fixed generator.
 
+mod dispatch;
 mod github;
 mod random;
 
@@ -41,6 +42,9 @@ fn main() {
         println!("{:<28}{count:>8}{ours:>9.1} ns{theirs:>9.1} ns{ratio:>7.2}x", case.name);
     }
     println!("worst ratio {worst:.2}x");
+    if name.is_none_or(|name| name == "dispatch") {
+        dispatch::run(rounds);
+    }
 }
 
 fn cases() -> Vec<Case> {

@@ -57,7 +57,9 @@ struct Growing {
 
 impl<T> PathTreeBuilder<T> {
     /// No patterns.
+    // Not inlined: see `RouterBuilder::new`.
     #[must_use]
+    #[inline(never)]
     pub fn new() -> Self {
         let root = Growing::new(Origin { parent: NONE, segment: None });
         Self {

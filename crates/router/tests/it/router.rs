@@ -309,6 +309,20 @@ fn the_handler_sees_the_canonical_path() {
     assert_eq!(ask(&router, "GET", "x", "/a%2fb"), "200 /a%2fb None");
 }
 
+/// In release builds this was a use after free: see `RouterBuilder::new`.
+#[test]
+fn builders_given_to_one_closure_are_two() {
+    let add = |mut builder: RouterBuilder| {
+        for pattern in ["/a", "/b"] {
+            builder = builder.get(pattern, Echo(pattern));
+        }
+        builder
+    };
+    let first = add(Router::builder()).build().unwrap();
+    let second = add(Router::builder()).get("/c", Echo("c")).build().unwrap();
+    assert_eq!((first.routes().len(), second.routes().len()), (2, 3));
+}
+
 #[test]
 fn handlers_of_every_kind() {
     let count = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
