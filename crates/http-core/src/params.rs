@@ -19,7 +19,8 @@ impl PathParams {
     /// Params of a route with `names`, one range of the raw request target for each.
     #[must_use]
     pub fn new(names: Arc<[Box<str>]>, ranges: impl IntoIterator<Item = Range<usize>>) -> Self {
-        Self::with_host(names, [], ranges)
+        let ranges = ranges.into_iter().map(narrow).collect();
+        Self { names: Some(names), ranges, host_count: 0 }
     }
 
     /// As [`new`](Self::new) for a route whose host has named labels: their ranges lie in the authority, and
@@ -30,9 +31,6 @@ impl PathParams {
         host_ranges: impl IntoIterator<Item = Range<usize>>,
         ranges: impl IntoIterator<Item = Range<usize>>,
     ) -> Self {
-        // A head is never above 64 KiB, so 16 bits hold any offset.
-        let narrow = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
-        let narrow = |range: Range<usize>| (narrow(range.start), narrow(range.end));
         let mut all: SmallVec<[(u16, u16); 8]> = host_ranges.into_iter().map(narrow).collect();
         let host_count = u8::try_from(all.len()).unwrap_or(u8::MAX);
         all.extend(ranges.into_iter().map(narrow));
@@ -80,4 +78,10 @@ impl PathParams {
             .zip(&self.ranges)
             .map(|(name, &(start, end))| (&**name, usize::from(start)..usize::from(end)))
     }
+}
+
+/// A head is never above 64 KiB, so 16 bits hold any offset.
+fn narrow(range: Range<usize>) -> (u16, u16) {
+    let narrow = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
+    (narrow(range.start), narrow(range.end))
 }

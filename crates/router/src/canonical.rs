@@ -53,37 +53,43 @@ pub(crate) type Text = SmallVec<[u8; 256]>;
 /// Whether `path` may differ from its canonical form: has an escape, `//` or a segment that begins with a dot.
 #[inline]
 pub(crate) fn is_suspect(path: &[u8]) -> bool {
-    let mut words = path.chunks_exact(8);
-    // The last byte of the word before, so that pairs across words are seen.
-    let mut before = 0_u64;
-    let mut found = 0_u64;
-    for word in &mut words {
-        let Ok(word) = <[u8; 8]>::try_from(word) else { return true };
-        let word = u64::from_le_bytes(word);
-        found |= suspects(word, before);
-        before = word >> 56;
-    }
-    let mut tail = [0_u8; 8];
-    for (to, from) in tail.iter_mut().zip(words.remainder()) {
-        *to = *from;
-    }
-    (found | suspects(u64::from_le_bytes(tail), before)) != 0
+    any_word(path, |word, before| has_structure(word, before) | zero_bytes(word ^ repeat(b'%')))
 }
 
-/// Nonzero where `word` has a `%`, or a `/` or `.` right behind a `/`.
+/// Whether any eight bytes of `path`, seen with the byte before them, are found by `find`.
 #[inline]
-fn suspects(word: u64, before: u64) -> u64 {
-    let slash = exact_zero_bytes(word ^ repeat(b'/'));
-    let dot = exact_zero_bytes(word ^ repeat(b'.'));
-    let percent = exact_zero_bytes(word ^ repeat(b'%'));
+fn any_word(path: &[u8], find: impl Fn(u64, u64) -> u64) -> bool {
+    let (words, rest) = path.as_chunks::<8>();
+    let mut before = 0_u64;
+    let mut found = 0_u64;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        found |= find(word, before);
+        before = word >> 56;
+    }
+    // What is left over is seen again with what stands before it, where there is enough of that.
+    match path.last_chunk::<8>() {
+        Some(last) => found |= find(u64::from_le_bytes(*last), 0),
+        None => {
+            let last = rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            found |= find(last, 0);
+        }
+    }
+    found != 0
+}
+
+/// Nonzero where `word` has a `/` or `.` right behind a `/`, which may be the byte before it.
+#[inline]
+fn has_structure(word: u64, before: u64) -> u64 {
+    let slash = zero_bytes(word ^ repeat(b'/'));
+    let dot = zero_bytes(word ^ repeat(b'.'));
     let before_is_slash = u64::from(before == u64::from(b'/')) << 7;
-    let behind_slash = (slash << 8) | before_is_slash;
-    percent | (behind_slash & (slash | dot))
+    ((slash << 8) | before_is_slash) & (slash | dot)
 }
 
 /// The high bit of each byte that is zero, and no other bit.
 #[inline]
-fn exact_zero_bytes(word: u64) -> u64 {
+fn zero_bytes(word: u64) -> u64 {
     let low = word & repeat(0x7f);
     !((low + repeat(0x7f)) | word | repeat(0x7f))
 }
@@ -99,7 +105,8 @@ pub(crate) fn canonicalise(path: &str, policy: PathPolicy) -> Result<Canonical, 
         return Err(PathError::NotAbsolute);
     }
     let escaped = normalise_escapes(path.as_bytes())?;
-    let clean = resolve_segments(&escaped, policy)?;
+    let clean =
+        if any_word(&escaped, has_structure) { resolve_segments(&escaped, policy)? } else { None };
     let text = clean.unwrap_or(escaped);
     Ok(if *text == *path.as_bytes() {
         Canonical::Same
@@ -113,24 +120,25 @@ pub(crate) fn canonicalise(path: &str, policy: PathPolicy) -> Result<Canonical, 
 /// `%61` becomes `a`, `%2f` becomes `%2F`: unreserved characters lose their escape, others keep it.
 fn normalise_escapes(path: &[u8]) -> Result<Text, PathError> {
     let mut out = Text::with_capacity(path.len());
-    let mut bytes = path.iter();
-    while let Some(&byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
+    let mut rest = path;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        let (before, escaped) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let [_, high, low, behind @ ..] = escaped else { return Err(PathError::BadEscape) };
+        match hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low) {
+            None => return Err(PathError::BadEscape),
+            Some(0) => return Err(PathError::Forbidden),
+            Some(plain) if is_unreserved(plain) => out.push(plain),
+            Some(other) => out.extend_from_slice(&escape(other)),
         }
-        let digit = |byte: Option<&u8>| {
-            byte.and_then(|&byte| char::from(byte).to_digit(16)).and_then(|d| u8::try_from(d).ok())
-        };
-        let high = digit(bytes.next()).ok_or(PathError::BadEscape)?;
-        let low = digit(bytes.next()).ok_or(PathError::BadEscape)?;
-        match high << 4 | low {
-            0 => return Err(PathError::Forbidden),
-            plain if is_unreserved(plain) => out.push(plain),
-            other => out.extend(escape(other)),
-        }
+        rest = behind;
     }
+    out.extend_from_slice(rest);
     Ok(out)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// The path without dot segments (RFC 3986 §5.2.4) and repeated slashes; `None` if it has none.

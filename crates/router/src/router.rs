@@ -217,11 +217,8 @@ impl Site {
             return Routed::without_params(self, decision);
         };
         let params = endpoint.names.as_ref().map(|names| {
-            let offset = offset_in_target(head);
-            let shift = |range: Range<usize>| match offset {
-                Some(offset) => range.start + offset..range.end + offset,
-                None => 0..0,
-            };
+            let offset = head.path_start();
+            let shift = |range: Range<usize>| range.start + offset..range.end + offset;
             let tail = (endpoint.how == How::EmptyTail).then(|| shift(path.len()..path.len()));
             let ranges = found.ranges().map(shift).chain(tail);
             match host {
@@ -291,17 +288,6 @@ impl fmt::Debug for RouterFuture<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RouterFuture")
     }
-}
-
-/// Where in the target the path begins: not at 0 in absolute-form.
-#[inline]
-fn offset_in_target(head: &Head) -> Option<usize> {
-    let (target, path) = (head.target(), head.path());
-    if target.as_bytes().first() == Some(&b'/') {
-        return Some(0);
-    }
-    let offset = path.as_ptr().addr().checked_sub(target.as_ptr().addr())?;
-    (offset + path.len() <= target.len()).then_some(offset)
 }
 
 /// The head with another path, in origin-form. `None` if it became too large.
