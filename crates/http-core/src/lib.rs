@@ -23,6 +23,8 @@ mod response;
 mod server;
 mod settings;
 mod slot;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod transport;
 mod upgrade;
 mod watch;
@@ -47,3 +49,7 @@ pub use crate::{
 };
 pub use bytes::Bytes;
 pub use http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct ReadmeDoctests;

@@ -135,7 +135,10 @@ impl ChunkedDecoder {
             }
             match input.get(..at) {
                 // An empty line is the end: at the very front, or right behind another line.
-                Some(b"\r" | [.., b'\n', b'\r']) => return Ok(Some(at + 1)),
+                Some(b"\r" | [.., b'\n', b'\r']) if at < limits.trailer_bytes_max => {
+                    return Ok(Some(at + 1));
+                }
+                Some(b"\r" | [.., b'\n', b'\r']) => return Err(Refusal::Trailers),
                 Some([.., b'\r']) => {}
                 _ => return Err(Refusal::BareLf),
             }

@@ -31,6 +31,13 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use self::{active::Active, core::Core, exchange::Next};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::{
+    chunked::{ChunkedDecoder, Piece, is_forbidden_trailer, put_end, put_size_line},
+    fields::{Facts, Framing},
+    parse::HeadParser,
+    target::is_authority,
+};
 use crate::{
     ConnectionError, ConnectionInfo, Handler, Protocol, Settings, Transport, Upgraded, Watch,
     h2::Driver, response::OnUpgrade, slot::Slot,
