@@ -5,6 +5,7 @@ mod attacks;
 mod browsers;
 mod conformance;
 mod examples;
+mod handlers;
 mod limits;
 mod restart;
 mod rust_docs;

@@ -57,7 +57,10 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
                 outcome = Outcome::Panicked;
                 Response::status_text(StatusCode::INTERNAL_SERVER_ERROR)
             }
-            Called::TimedOut => Response::status_text(StatusCode::SERVICE_UNAVAILABLE),
+            Called::TimedOut => {
+                tracing::warn!(connection = self.core.info.id, "a handler exceeded its time");
+                Response::status_text(StatusCode::SERVICE_UNAVAILABLE)
+            }
             Called::Gone(error) => {
                 self.record(CLIENT_CLOSED, 0, Outcome::PeerGone);
                 return Some(Slow::Abort(error));

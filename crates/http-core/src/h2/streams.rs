@@ -168,6 +168,7 @@ where
         match overdue {
             Overdue::Handler => {
                 self.drop_handler(index);
+                tracing::warn!(connection = self.info.id, index, "a handler exceeded its time");
                 self.respond(index, Response::status_text(StatusCode::SERVICE_UNAVAILABLE), now);
             }
             Overdue::Upload => {
