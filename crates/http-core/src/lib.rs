@@ -17,6 +17,7 @@ mod head;
 mod headers;
 mod limits;
 mod params;
+mod pieces;
 mod pool;
 mod request;
 mod response;

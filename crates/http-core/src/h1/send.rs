@@ -3,7 +3,6 @@
 use std::{
     future::poll_fn,
     io,
-    os::unix::fs::FileExt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -19,7 +18,10 @@ use super::{
     encode::Outgoing,
     output::COPY_MAX,
 };
-use crate::{Body, BodyError, BodyStream, ConnectionError, FileBody, Response, Transport, Watch};
+use crate::{
+    Body, BodyError, BodyStream, ConnectionError, FileBody, Response, Transport, Watch,
+    pieces::Pieces,
+};
 
 /// Why a response could not be sent to its end.
 pub(crate) enum SendError {
@@ -122,57 +124,15 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
     }
 
     /// Sends a file through memory, where the kernel cannot: through TLS, for instance.
-    async fn copy_file(&mut self, mut file: FileBody, sent: &mut u64) -> Result<(), SendError> {
-        if file.len <= READ_INLINE_MAX {
-            return self.copy_small_file(file, sent).await;
-        }
-        let mut reading = tokio::task::spawn_blocking(move || {
-            let piece = file.read_piece();
-            (piece, file)
-        });
-        loop {
-            let (piece, rest) = reading.await.map_err(|_| SendError::Panicked)?;
-            file = rest;
+    async fn copy_file(&mut self, file: FileBody, sent: &mut u64) -> Result<(), SendError> {
+        let mut pieces = Pieces::new(file);
+        while pieces.left() > 0 {
+            let piece = poll_fn(|cx| pieces.poll_piece(cx)).await;
             let piece = piece.map_err(|error| SendError::Failed(BodyError::File(error)))?;
-            let is_last = file.len == 0;
-            // The next piece is read while this one is written.
-            reading = tokio::task::spawn_blocking(move || {
-                let piece = if is_last { Ok(Bytes::new()) } else { file.read_piece() };
-                (piece, file)
-            });
             let len = piece.len() as u64;
             self.output.put_body(Body::Bytes(piece));
             poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await.map_err(gone)?;
             *sent += len;
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Reads straight into the output: the page cache answers faster than another thread would.
-    async fn copy_small_file(
-        &mut self,
-        mut file: FileBody,
-        sent: &mut u64,
-    ) -> Result<(), SendError> {
-        while file.len > 0 {
-            let buffer = self.output.buffer();
-            let start = buffer.len();
-            let room = OUTPUT_TURN_BYTES.saturating_sub(start).max(COPY_MAX);
-            let len = usize::try_from(file.len).map_or(room, |len| len.min(room));
-            buffer.resize(start + len, 0);
-            let piece = buffer.get_mut(start..).unwrap_or_default();
-            if let Err(error) = file.file.read_exact_at(piece, file.offset) {
-                buffer.truncate(start);
-                return Err(SendError::Failed(BodyError::File(error)));
-            }
-            file.offset += len as u64;
-            file.len -= len as u64;
-            *sent += len as u64;
-            if file.len > 0 {
-                poll_fn(|cx| self.poll_flush_or_stall(cx, false)).await.map_err(gone)?;
-            }
         }
         Ok(())
     }
@@ -305,7 +265,5 @@ fn file_error(error: io::Error) -> SendError {
 
 /// What one connection may send of a file before others get their turn.
 const FILE_TURN_BYTES: usize = 256 * 1024;
-/// Files up to this size are read on the worker itself where they cannot be sent by the kernel.
-const READ_INLINE_MAX: u64 = 64 * 1024;
 /// Output that is collected before it is written: one full TLS record.
 const OUTPUT_TURN_BYTES: usize = 16 * 1024;

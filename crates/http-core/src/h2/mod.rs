@@ -4,7 +4,6 @@
 //! answer and keeps a ledger of what the peer costs. Frames themselves are the business of [`codec`].
 
 mod codec;
-mod file;
 mod ledger;
 mod meter;
 mod priority;

@@ -8,11 +8,8 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{
-    codec::{Outgoing, Reason},
-    file::Pieces,
-};
-use crate::{Body, BodyError, BodyStream};
+use super::codec::{Outgoing, Reason};
+use crate::{Body, BodyError, BodyStream, pieces::Pieces};
 
 /// Content that has not been sent.
 pub(super) struct Sender {

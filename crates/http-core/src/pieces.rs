@@ -1,4 +1,4 @@
-//! Pieces of a file, without stalling the other streams of the worker on a disk.
+//! Pieces of a file, without stalling the others of the worker on a disk.
 
 use std::{
     future::Future,
@@ -16,23 +16,23 @@ use crate::{
 };
 
 /// Reads a [`FileBody`] piece by piece: at once what the page cache holds, the rest on the blocking pool.
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     file: FileBody,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl Pieces {
-    pub(super) fn new(file: FileBody) -> Self {
+    pub(crate) fn new(file: FileBody) -> Self {
         Self { file, reading: None }
     }
 
     /// What is still to come.
-    pub(super) fn left(&self) -> u64 {
+    pub(crate) fn left(&self) -> u64 {
         self.file.len
     }
 
     /// The next piece; not to be called when nothing is left.
-    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         if self.reading.is_none() {
             match read_now(&self.file)? {
                 Ok(piece) => return Poll::Ready(self.took(piece)),
