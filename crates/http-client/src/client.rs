@@ -207,9 +207,9 @@ impl Client {
         versions: Versions,
         is_repeat: bool,
     ) -> Result<(Link, bool), ClientError> {
-        let lease = origin.lease(order.timeouts.pool_wait).await?;
+        let mut lease = origin.lease(order.timeouts.pool_wait).await?;
         // Where one kept connection was dead, the others probably are, too.
-        if !is_repeat && let Some(io) = origin.take_idle() {
+        if !is_repeat && let Some(io) = lease.take_idle() {
             return Ok((Link::H1 { io, lease }, true));
         }
         let (io, _is_h2) = self.connect(order, versions).await?;
@@ -236,7 +236,7 @@ impl Client {
     ) -> Result<(Link, bool), ClientError> {
         use std::sync::atomic::Ordering::Relaxed;
         let reuse = || {
-            let handle = origin.h2.open()?;
+            let handle = origin.h2.open(self.0.options.pool.age_max)?;
             self.0.pool.counters.reused();
             Some((Link::H2(handle), true))
         };

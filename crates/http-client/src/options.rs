@@ -88,6 +88,9 @@ pub struct PoolOptions {
     /// How long an unused connection is kept. A shorter `keep-alive: timeout` of the peer wins.
     /// Default 60 s.
     pub idle_timeout: Duration,
+    /// How old a connection may be when another request is sent on it: names come to mean other
+    /// addresses. Default 1 h.
+    pub age_max: Duration,
 }
 
 /// Protocol versions of HTTP.
@@ -168,6 +171,7 @@ impl Default for PoolOptions {
             connections_per_origin_max: 64,
             idle_per_origin_max: 16,
             idle_timeout: Duration::from_secs(60),
+            age_max: Duration::from_secs(3600),
         }
     }
 }

@@ -59,12 +59,15 @@ pub(crate) struct Origin {
 
 struct Idle {
     io: Box<dyn Transport>,
+    born: Instant,
     expires: Instant,
 }
 
 /// The right to use one connection to an origin.
 pub(crate) struct Lease {
     origin: Arc<Origin>,
+    /// When its connection was made.
+    born: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -158,21 +161,9 @@ impl Origin {
         match acquired {
             Ok(Ok(permit)) => {
                 self.leased.fetch_add(1, Relaxed);
-                Ok(Lease { origin: self.clone(), _permit: permit })
+                Ok(Lease { origin: self.clone(), born: Instant::now(), _permit: permit })
             }
             _ => Err(ClientError::timeout(TimeoutKind::PoolWait)),
-        }
-    }
-
-    /// An idle connection that is still good. Those that are not are closed.
-    pub(crate) fn take_idle(&self) -> Option<Box<dyn Transport>> {
-        let now = Instant::now();
-        loop {
-            let mut idle = self.idle.lock().pop_back()?;
-            if idle.expires > now && h1::is_silent(&mut *idle.io) {
-                self.counters.reused();
-                return Some(idle.io);
-            }
         }
     }
 
@@ -182,8 +173,9 @@ impl Origin {
         }
     }
 
-    fn put_idle(&self, io: Box<dyn Transport>, keep_alive: Option<Duration>) {
-        let mut timeout = self.options.idle_timeout;
+    fn put_idle(&self, io: Box<dyn Transport>, born: Instant, keep_alive: Option<Duration>) {
+        let age_rest = self.options.age_max.saturating_sub(born.elapsed());
+        let mut timeout = self.options.idle_timeout.min(age_rest);
         if let Some(keep_alive) = keep_alive {
             // The peer's clock runs ahead of ours by the time its response took to get here.
             timeout = timeout.min(keep_alive.saturating_sub(KEEP_ALIVE_MARGIN));
@@ -197,7 +189,7 @@ impl Origin {
         while idle.len() >= idle_max {
             surplus.extend(idle.pop_front());
         }
-        idle.push_back(Idle { io, expires: Instant::now() + timeout });
+        idle.push_back(Idle { io, born, expires: Instant::now() + timeout });
         drop(idle);
         drop(surplus);
         self.ensure_reaper();
@@ -220,10 +212,10 @@ impl Origin {
     fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut idle = self.idle.lock();
-        idle.retain(|idle| idle.expires > now);
+        idle.retain_mut(|idle| idle.is_good(now));
         let next = idle.iter().map(|idle| idle.expires).min();
         #[cfg(feature = "http2")]
-        let next = next.into_iter().chain(self.h2.sweep(now, self.options.idle_timeout)).min();
+        let next = next.into_iter().chain(self.h2.sweep(now, &self.options)).min();
         next
     }
 
@@ -234,12 +226,31 @@ impl Origin {
     fn idle_count(&self) -> usize {
         let count = self.idle.lock().len();
         #[cfg(feature = "http2")]
-        let count = count + usize::from(self.h2.is_open());
+        let count = count + usize::from(self.h2.open(self.options.age_max).is_some());
         count
     }
 }
 
+impl Idle {
+    fn is_good(&mut self, now: Instant) -> bool {
+        self.expires > now && h1::is_silent(&mut *self.io)
+    }
+}
+
 impl Lease {
+    /// An idle connection that is still good. Those that are not are closed.
+    pub(crate) fn take_idle(&mut self) -> Option<Box<dyn Transport>> {
+        let now = Instant::now();
+        loop {
+            let mut idle = self.origin.idle.lock().pop_back()?;
+            if idle.is_good(now) {
+                self.born = idle.born;
+                self.origin.counters.reused();
+                return Some(idle.io);
+            }
+        }
+    }
+
     /// Whether a connection would be kept after this use.
     pub(crate) fn keeps_connections(&self) -> bool {
         self.origin.options.idle_per_origin_max > 0
@@ -248,7 +259,7 @@ impl Lease {
     /// Gives a connection back, in a state in which the next request can be sent.
     pub(crate) fn release(self, io: Box<dyn Transport>, keep_alive: Option<Duration>) {
         // Before the permit is dropped: whoever waits for it shall find the connection.
-        self.origin.put_idle(io, keep_alive);
+        self.origin.put_idle(io, self.born, keep_alive);
     }
 }
 

@@ -68,6 +68,17 @@ impl ClientRequest {
         Ok(Self::new(Method::POST, url)?.with_body(body))
     }
 
+    /// A request in the words of the `http` crate. Its version and extensions mean nothing here.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn from_http(request: http::Request<impl Into<Body>>) -> Result<Self, ClientError> {
+        let (parts, body) = request.into_parts();
+        let mut request = Self::new(parts.method, &parts.uri.to_string())?.with_body(body);
+        request.parts.headers = parts.headers.into();
+        Ok(request)
+    }
+
     /// Adds a field line. Mark secrets with [`HeaderValue::set_sensitive`]: HTTP/2 then keeps them
     /// out of its compression.
     #[must_use]
@@ -77,7 +88,7 @@ impl ClientRequest {
     }
 
     /// Sets the content. Without a known length it is sent chunked, or as an HTTP/2 stream; its
-    /// trailers are sent behind it.
+    /// trailers are sent behind it. A file is read as it is sent, which may block on the disk.
     #[must_use]
     pub fn with_body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();

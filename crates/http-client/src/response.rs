@@ -84,6 +84,16 @@ impl ClientResponse {
         (self.head.status, self.head.headers, self.body)
     }
 
+    /// The response in the words of the `http` crate.
+    #[must_use]
+    pub fn into_http(self) -> http::Response<Body> {
+        let mut response = http::Response::new(self.body);
+        *response.status_mut() = self.head.status;
+        *response.version_mut() = self.head.version;
+        *response.headers_mut() = self.head.headers.into();
+        response
+    }
+
     /// The whole content.
     ///
     /// # Errors
@@ -148,12 +158,13 @@ impl ClientResponse {
     }
 }
 
+/// Leaves out the values of fields: they may hold secrets.
 impl fmt::Debug for ClientResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientResponse")
             .field("status", &self.head.status)
             .field("version", &self.head.version)
-            .field("headers", &self.head.headers)
+            .field("headers", &self.head.headers.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("body", &self.body)
             .finish_non_exhaustive()
     }

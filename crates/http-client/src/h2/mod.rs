@@ -26,6 +26,7 @@ use hearth_http_core::{Body, Headers, Transport};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 use parking_lot::Mutex;
 use tokio::{
+    sync::Notify,
     task::AbortHandle,
     time::{Instant, sleep_until, timeout},
 };
@@ -35,7 +36,7 @@ use self::{
     pump::{Pump, PumpError},
 };
 use crate::{
-    ClientError, ClientLimits, ErrorKind, TimeoutKind,
+    ClientError, ClientLimits, ErrorKind, PoolOptions, TimeoutKind,
     exchange::{Answer, Failure, Order},
     h1::{is_own, wants_trailers},
     request::Content,
@@ -61,7 +62,10 @@ pub(crate) struct Handle {
 
 struct Shared {
     is_closed: Arc<AtomicBool>,
+    born: Instant,
     streams: AtomicUsize,
+    /// Told when a stream ends; wakes those who wait in their order.
+    stream_ended: Notify,
     last_used: Mutex<Instant>,
     driver: AbortHandle,
 }
@@ -72,17 +76,15 @@ pub(crate) struct StreamGuard(Arc<Shared>);
 struct CloseOnDrop(Arc<AtomicBool>);
 
 impl Slot {
-    /// The connection, if it is open.
-    pub(crate) fn open(&self) -> Option<Handle> {
+    /// The connection, if it is open, and not too old for another request.
+    pub(crate) fn open(&self, age_max: Duration) -> Option<Handle> {
         let mut slot = self.handle.lock();
-        if slot.as_ref().is_some_and(|handle| handle.shared.is_closed.load(Relaxed)) {
+        let is_over =
+            |shared: &Shared| shared.is_closed.load(Relaxed) || shared.born.elapsed() >= age_max;
+        if slot.as_ref().is_some_and(|handle| is_over(&handle.shared)) {
             *slot = None;
         }
         slot.clone()
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        self.open().is_some()
     }
 
     /// Makes `handle` the connection for further requests.
@@ -100,12 +102,12 @@ impl Slot {
     }
 
     /// Closes the connection if nobody used it for `idle_timeout`; answers when to look again.
-    pub(crate) fn sweep(&self, now: Instant, idle_timeout: Duration) -> Option<Instant> {
-        let handle = self.open()?;
+    pub(crate) fn sweep(&self, now: Instant, options: &PoolOptions) -> Option<Instant> {
+        let handle = self.open(options.age_max)?;
         if handle.shared.streams.load(Relaxed) > 0 {
-            return Some(now + idle_timeout);
+            return Some(now + options.idle_timeout);
         }
-        let expires = *handle.shared.last_used.lock() + idle_timeout;
+        let expires = *handle.shared.last_used.lock() + options.idle_timeout;
         if expires > now {
             return Some(expires);
         }
@@ -140,16 +142,29 @@ impl Handle {
         });
         let shared = Shared {
             is_closed,
+            born: Instant::now(),
             streams: AtomicUsize::new(0),
+            stream_ended: Notify::new(),
             last_used: Mutex::new(Instant::now()),
             driver: driver.abort_handle(),
         };
         Ok(Self { send, shared: Arc::new(shared) })
     }
 
-    fn guard(&self) -> StreamGuard {
-        self.shared.streams.fetch_add(1, Relaxed);
-        StreamGuard(self.shared.clone())
+    /// Waits until the peer allows another stream (RFC 9113 §5.1.2). `h2` would queue it as well,
+    /// but then the wait would count as time that the peer takes to answer.
+    async fn stream(&self) -> StreamGuard {
+        loop {
+            let mut ended = pin!(self.shared.stream_ended.notified());
+            // In the queue before the look, so that no end is missed between the two.
+            ended.as_mut().enable();
+            let streams_max = self.send.current_max_send_streams();
+            let reserve = |streams| (streams < streams_max).then_some(streams + 1);
+            if self.shared.streams.fetch_update(Relaxed, Relaxed, reserve).is_ok() {
+                return StreamGuard(self.shared.clone());
+            }
+            ended.await;
+        }
     }
 }
 
@@ -163,6 +178,7 @@ impl Drop for StreamGuard {
     fn drop(&mut self) {
         *self.0.last_used.lock() = Instant::now();
         self.0.streams.fetch_sub(1, Relaxed);
+        self.0.stream_ended.notify_one();
     }
 }
 
@@ -182,16 +198,18 @@ pub(crate) async fn run(
     content: &mut Content,
 ) -> Result<Answer, Failure> {
     let mut send = handle.send.clone();
-    let guard = handle.guard();
-    let room = std::future::poll_fn(|cx| send.poll_ready(cx));
-    match timeout(order.timeouts.pool_wait, room).await {
+    let opening = async {
+        let guard = handle.stream().await;
+        std::future::poll_fn(|cx| send.poll_ready(cx)).await.map(|()| guard)
+    };
+    let guard = match timeout(order.timeouts.pool_wait, opening).await {
         Err(_) => return Err(ClientError::timeout(TimeoutKind::PoolWait).into()),
         Ok(Err(error)) => {
             let failure = classify(error);
             return Err(Failure { error: failure.error.unprocessed(), is_stale: true });
         }
-        Ok(Ok(())) => {}
-    }
+        Ok(Ok(guard)) => guard,
+    };
     let body = content.take().unwrap_or_default();
     let request = head(&order, &body)?;
     let is_empty = body.is_empty();

@@ -206,6 +206,51 @@ async fn streams_wait_for_their_turn() {
     assert_eq!((memory.dialed(), client.stats().retries), (1, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_stream_ends() {
+    let memory = Memory::new(|_, peer| async move {
+        let mut builder = server::Builder::new();
+        let mut connection: Connection =
+            builder.max_concurrent_streams(1).handshake(peer.io).await.expect("preface");
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            if request.uri().path() == "/silent" {
+                tokio::spawn(async move {
+                    sleep(Duration::from_secs(15)).await;
+                    respond_with(&mut respond, 200, "late");
+                });
+            } else {
+                respond_with(&mut respond, 200, "ok");
+            }
+        }
+    });
+    let client = client(&memory);
+    fetch(&client, get("/")).await.expect("the peer's settings are known now");
+    let slow = tokio::spawn({
+        let client = client.clone();
+        async move { fetch(&client, get("/silent")).await }
+    });
+    tokio::task::yield_now().await;
+    let begin = Instant::now();
+    let error = fetch(&client, get("/")).await.expect_err("no stream is free");
+    assert_eq!(error.kind(), ErrorKind::Timeout(TimeoutKind::PoolWait));
+    assert_eq!((begin.elapsed().as_secs(), error.is_retryable()), (10, true));
+    let waiting = fetch(&client, get("/")).await;
+    assert_eq!((waiting.expect("in time"), begin.elapsed().as_secs()), ("ok".into(), 15));
+    assert_eq!(slow.await.expect("task").expect("response"), "late");
+    assert_eq!(memory.dialed(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_connections_are_replaced() {
+    let memory = answering(|_, mut respond| async move { respond_with(&mut respond, 200, "ok") });
+    let client = client_of(&memory, |options| options.pool.age_max = Duration::from_secs(100));
+    for _ in 0..30 {
+        fetch(&client, get("/")).await.expect("response");
+        sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(memory.dialed(), 3);
+}
+
 #[tokio::test]
 async fn an_unread_response_stops_the_peer() {
     let sent = Arc::new(AtomicUsize::new(0));

@@ -106,6 +106,17 @@ async fn idle_connections_are_closed_in_time() {
     assert_eq!(client.stats().connections_idle, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn old_connections_are_replaced() {
+    let memory = answering(OK);
+    let client = client_with(&memory, |options| options.pool.age_max = Duration::from_secs(100));
+    for _ in 0..30 {
+        get(&client, URL).await;
+        sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(memory.dialed(), 3);
+}
+
 #[tokio::test]
 async fn dropping_the_client_closes_idle_connections() {
     let memory = Memory::new(|_, mut peer| async move {

@@ -312,6 +312,30 @@ async fn responses_are_read_in_several_ways() {
     assert_eq!(response.text(9).await.expect_err("not UTF-8").kind(), ErrorKind::Protocol);
 }
 
+#[tokio::test]
+async fn in_the_words_of_the_http_crate() {
+    let memory = Memory::new(|_, mut peer| async move {
+        let head = peer.head().await;
+        assert!(
+            head.starts_with("PATCH /path?query HTTP/1.1\r\nhost: peer.test\r\nx-a: 1\r\n"),
+            "{head}"
+        );
+        assert_eq!(peer.content(5).await, b"hello");
+        peer.send(OK).await;
+    });
+    let request = http::Request::patch(URL).header("x-a", "1").body("hello").expect("request");
+    let request = ClientRequest::from_http(request).expect("request");
+    let response = client(&memory).send(request).await.expect("response").into_http();
+    assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_11));
+    assert_eq!(response.headers()["content-length"], "2");
+    assert_eq!(response.into_body().collect(9).await.expect("body"), "ok");
+    let relative = http::Request::get("/path").body(()).expect("request");
+    assert_eq!(
+        ClientRequest::from_http(relative).expect_err("relative").kind(),
+        ErrorKind::Request
+    );
+}
+
 #[cfg(feature = "json")]
 #[tokio::test]
 async fn json_both_ways() {

@@ -5,7 +5,6 @@ use std::{net::SocketAddr, sync::Arc};
 use hearth_http_client::{
     Actor, Client, ClientError, ClientOptions, ClientRequest, ConnectTo, ErrorKind, TlsOptions,
 };
-use http::{HeaderValue, Version};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     RootCertStore, ServerConfig,
@@ -275,6 +274,7 @@ async fn no_way_back_from_https() {
 #[tokio::test]
 async fn alpn_chooses_the_protocol() {
     use hearth_http_client::Versions;
+    use http::{HeaderValue, Version};
     let own = pair(&["peer.test"], |_| {});
     for (offered, versions, want) in [
         (&["h2", "http/1.1"][..], Versions::Auto, Ok(Version::HTTP_2)),
