@@ -73,7 +73,7 @@ impl Client {
     pub async fn send(&self, request: ClientRequest) -> Result<ClientResponse, ClientError> {
         let total = request.parts.settings.total.or(self.0.options.timeouts.total);
         let deadline = total.map(|total| Instant::now() + total);
-        let origin = request.parts.target.authority();
+        let target = request.parts.target.clone();
         let is_idempotent = request.parts.is_idempotent();
         let exchange = self.follow(request, deadline);
         let result = match deadline {
@@ -83,7 +83,7 @@ impl Client {
                 timeout_at(deadline, exchange).await.unwrap_or_else(expired)
             }
         };
-        result.map_err(|error| error.at(&origin).idempotent(is_idempotent))
+        result.map_err(|error| error.at(target.authority()).idempotent(is_idempotent))
     }
 
     /// What this client has done so far.
@@ -105,7 +105,7 @@ impl Client {
             let (request, content) = redirects.current();
             // Far from the stack of whoever waits: this future is large.
             let response = Box::pin(self.exchange(request, content, deadline)).await;
-            let response = response.map_err(|error| error.at(&request.target.authority()))?;
+            let response = response.map_err(|error| error.at(request.target.authority()))?;
             if !redirects.follow(&response)? {
                 return Ok(response);
             }
@@ -129,11 +129,9 @@ impl Client {
         };
         let key = Key::new(&request.target, settings.connect_to.as_ref(), versions);
         let origin = self.0.pool.origin(key);
-        let authority = request.target.authority();
         let order = Order {
             method: &request.method,
             target: &request.target,
-            authority: &authority,
             headers: &request.headers,
             user_agent: options.user_agent.as_ref(),
             settings,

@@ -14,7 +14,6 @@ use crate::{
 pub(crate) struct Order<'a> {
     pub(crate) method: &'a Method,
     pub(crate) target: &'a Target,
-    pub(crate) authority: &'a str,
     pub(crate) headers: &'a Headers,
     pub(crate) user_agent: Option<&'a HeaderValue>,
     pub(crate) settings: &'a RequestSettings,

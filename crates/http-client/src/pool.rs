@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     is_tls: bool,
-    host: Box<str>,
+    host: Arc<str>,
     port: u16,
     connect_to: Option<ConnectTo>,
     versions: Versions,

@@ -39,15 +39,15 @@ impl Redirects {
         if !turns_to_get && !self.content.is_there() {
             return Ok(false);
         }
-        let origin = self.request.target.authority();
-        let refuse = |what| Err(ClientError::new(ErrorKind::Redirect, what).at(&origin));
+        let from = self.request.target.clone();
+        let refuse = |what| Err(ClientError::new(ErrorKind::Redirect, what).at(from.authority()));
         if self.count == self.count_max {
             return refuse("too many redirects");
         }
         self.count += 1;
         let target = self.request.target.resolve(location.as_bytes()).map_err(|error| {
             let what = "the redirect's location is malformed";
-            ClientError::new(ErrorKind::Redirect, what).caused_by(error).at(&origin)
+            ClientError::new(ErrorKind::Redirect, what).caused_by(error).at(from.authority())
         })?;
         if self.request.target.is_tls && !target.is_tls {
             return refuse("a redirect from https to http");

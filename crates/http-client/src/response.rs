@@ -108,7 +108,7 @@ impl ClientResponse {
                 BodyError::Timeout if is_over => ClientError::timeout(TimeoutKind::Total),
                 error => error.into(),
             };
-            error.at(&self.target.authority()).idempotent(self.is_idempotent)
+            error.at(self.target.authority()).idempotent(self.is_idempotent)
         })
     }
 
@@ -120,11 +120,13 @@ impl ClientResponse {
     /// # Cancel safety
     /// As [`bytes`](Self::bytes).
     pub async fn text(self, bytes_max: u64) -> Result<String, ClientError> {
-        let origin = self.target.authority();
+        let target = self.target.clone();
         let bytes = self.bytes(bytes_max).await?;
         String::from_utf8(bytes.into()).map_err(|error| {
             let what = "the response is not UTF-8";
-            ClientError::new(ErrorKind::Protocol, what).at(&origin).caused_by(error.utf8_error())
+            ClientError::new(ErrorKind::Protocol, what)
+                .at(target.authority())
+                .caused_by(error.utf8_error())
         })
     }
 
@@ -140,11 +142,11 @@ impl ClientResponse {
         self,
         bytes_max: u64,
     ) -> Result<T, ClientError> {
-        let origin = self.target.authority();
+        let target = self.target.clone();
         let bytes = self.bytes(bytes_max).await?;
         serde_json::from_slice(&bytes).map_err(|error| {
             let what = "the response is not the JSON that was expected";
-            ClientError::new(ErrorKind::Protocol, what).at(&origin).caused_by(error)
+            ClientError::new(ErrorKind::Protocol, what).at(target.authority()).caused_by(error)
         })
     }
 

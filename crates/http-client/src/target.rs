@@ -1,18 +1,20 @@
 //! From a URL to what a request needs of it.
 
-use std::net::Ipv6Addr;
+use std::{net::Ipv6Addr, sync::Arc};
 
 use crate::{ClientError, ErrorKind};
 
-/// The parts of an `http` or `https` URL.
+/// The parts of an `http` or `https` URL. A clone costs reference counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) is_tls: bool,
     /// Lower case; an IPv6 literal without its brackets.
-    pub(crate) host: Box<str>,
+    pub(crate) host: Arc<str>,
     pub(crate) port: u16,
     /// Path and query, beginning with `/`.
-    pub(crate) path: Box<str>,
+    pub(crate) path: Arc<str>,
+    /// Host and port for messages, and for `host` and `:authority`: the default port is left out.
+    authority: Arc<str>,
 }
 
 impl Target {
@@ -43,7 +45,15 @@ impl Target {
         };
         let default_port = if is_tls { 443 } else { 80 };
         let path = if path.starts_with('/') { path.into() } else { format!("/{path}").into() };
-        Ok(Self { is_tls, host, port: port.unwrap_or(default_port), path })
+        let port = port.unwrap_or(default_port);
+        let is_ipv6 = host.contains(':');
+        let (open, close) = if is_ipv6 { ("[", "]") } else { ("", "") };
+        let authority = match port == default_port {
+            true if !is_ipv6 => host.clone(),
+            true => format!("[{host}]").into(),
+            false => format!("{open}{host}{close}:{port}").into(),
+        };
+        Ok(Self { is_tls, host, port, path, authority })
     }
 
     /// The URL that `reference` means when it stands in a response from here (RFC 3986 §5.2).
@@ -71,16 +81,9 @@ impl Target {
         Ok(Self { path: path.into(), ..self.clone() })
     }
 
-    /// Host and port for messages, and for `host` and `:authority`: the default port is left out.
-    pub(crate) fn authority(&self) -> String {
-        let default_port = if self.is_tls { 443 } else { 80 };
-        let is_ipv6 = self.host.contains(':');
-        let (open, close) = if is_ipv6 { ("[", "]") } else { ("", "") };
-        let host = &self.host;
-        if self.port == default_port {
-            return format!("{open}{host}{close}");
-        }
-        format!("{open}{host}{close}:{}", self.port)
+    /// Host and port, without the default port.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// The URL in full.
@@ -96,7 +99,7 @@ impl Target {
 }
 
 /// Host in lower case and without brackets, and the port where there is one.
-fn split_authority(authority: &str) -> Option<(Box<str>, Option<u16>)> {
+fn split_authority(authority: &str) -> Option<(Arc<str>, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (literal, rest) = rest.split_once(']')?;

@@ -2,7 +2,7 @@
 
 use std::{mem::MaybeUninit, time::Duration};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Bytes, BytesMut};
 use hearth_http_core::Headers;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 
@@ -55,10 +55,8 @@ impl HeadParser {
         }
         let head_len = self.scanned;
         *self = Self::default();
-        let text = input.get(..head_len).unwrap_or_default();
-        let parsed = parse_head(text, method, limits)?;
-        input.advance(head_len);
-        Ok(Some(parsed))
+        let text = input.split_to(head_len).freeze();
+        parse_head(&text, method, limits).map(Some)
     }
 
     fn find_end(&mut self, input: &[u8], limits: &ClientLimits) -> Result<bool, Malformed> {
@@ -97,7 +95,7 @@ impl HeadParser {
     }
 }
 
-fn parse_head(text: &[u8], method: &Method, limits: &ClientLimits) -> Result<Parsed, Malformed> {
+fn parse_head(text: &Bytes, method: &Method, limits: &ClientLimits) -> Result<Parsed, Malformed> {
     let mut table = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let table = table.get_mut(..limits.header_count_max.min(FIELDS_MAX)).unwrap_or_default();
     let mut parsed = httparse::Response::new(&mut []);
@@ -115,7 +113,9 @@ fn parse_head(text: &[u8], method: &Method, limits: &ClientLimits) -> Result<Par
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let name = name.map_err(|_| "malformed field name")?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| "malformed field value")?;
+        // Shared with the head's memory, not copied.
+        let value = HeaderValue::from_maybe_shared(text.slice_ref(field.value));
+        let value = value.map_err(|_| "malformed field value")?;
         fields.field(&name, field.value)?;
         headers.append(name, value);
     }

@@ -75,7 +75,7 @@ pub(crate) async fn run(
         &Outline {
             method: order.method,
             path: &order.target.path,
-            authority: order.authority,
+            authority: order.target.authority(),
             headers: order.headers,
             user_agent: order.user_agent,
             settings,

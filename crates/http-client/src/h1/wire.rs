@@ -26,7 +26,8 @@ pub(crate) struct Wire {
 impl Wire {
     pub(crate) fn new(io: Box<dyn Transport>) -> Self {
         let input = BytesMut::new();
-        Self { io, input, out: Vec::new(), written: 0, payload: Bytes::new(), is_dirty: false }
+        let out = Vec::with_capacity(OUT_BYTES_MIN);
+        Self { io, input, out, written: 0, payload: Bytes::new(), is_dirty: false }
     }
 
     /// Reads once and appends to `input`; 0 is the end of the stream.
@@ -118,6 +119,8 @@ pub(crate) fn is_silent(io: &mut dyn Transport) -> bool {
     Pin::new(io).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
 }
 
+/// Enough for most heads.
+const OUT_BYTES_MIN: usize = 512;
 /// Output that may wait in `out`.
 const OUT_BYTES_MAX: usize = 32 * 1024;
 /// Pieces up to here are copied, which is cheaper than another slice or write.

@@ -301,7 +301,7 @@ fn head(order: &Order<'_>, body: &Body) -> Result<Request<()>, ClientError> {
     let host = order.headers.get(&header::HOST).map(HeaderValue::as_bytes);
     let uri = Uri::builder()
         .scheme(if order.target.is_tls { "https" } else { "http" })
-        .authority(host.unwrap_or(order.authority.as_bytes()))
+        .authority(host.unwrap_or(order.target.authority().as_bytes()))
         .path_and_query(&*order.target.path)
         .build()
         .map_err(malformed)?;
