@@ -134,6 +134,17 @@ impl Pool {
         }
     }
 
+    /// Closes what has expired. Where nothing is left, the task is forgotten under the same lock, so
+    /// that whoever puts a connection here a moment later starts another.
+    fn sweep_or_leave(&self) -> Option<Instant> {
+        let mut reaper = self.reaper.lock();
+        let next = self.sweep();
+        if next.is_none() {
+            *reaper = None;
+        }
+        next
+    }
+
     /// Closes what has expired; answers when to look again.
     fn sweep(&self) -> Option<Instant> {
         let mut origins = self.origins.lock();
@@ -278,7 +289,7 @@ impl PoolOptions {
 async fn reap(pool: Weak<Pool>) {
     loop {
         let next = match pool.upgrade() {
-            Some(pool) => pool.sweep(),
+            Some(pool) => pool.sweep_or_leave(),
             None => return,
         };
         let Some(next) = next else { return };
