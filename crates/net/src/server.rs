@@ -66,6 +66,9 @@ pub enum StartError {
     EventLoop(#[source] io::Error),
 }
 
+/// Threads of a worker that read files for connections which cannot have them sent by the kernel.
+const BLOCKING_THREADS_MAX: usize = 64;
+
 type MakeService = Box<dyn FnOnce(&Listener, SocketAddr) -> Arc<dyn Serve> + Send>;
 
 /// Who does the work.
@@ -345,10 +348,11 @@ impl Shared {
             Threads::PerWorker(_) => Builder::new_current_thread(),
             Threads::Shared(threads) => {
                 let mut builder = Builder::new_multi_thread();
-                builder.worker_threads(threads).thread_name("hearth-shared");
+                builder.worker_threads(threads);
                 builder
             }
         };
+        builder.thread_name("hearth-shared").max_blocking_threads(BLOCKING_THREADS_MAX);
         let (parked, unparked) = (worker.clone(), worker.clone());
         builder
             .on_thread_park(move || parked.pulse.park())

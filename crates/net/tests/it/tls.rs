@@ -56,7 +56,7 @@ fn the_handler_knows_what_was_agreed_on() {
     assert_eq!(seen[0].server_name.as_deref(), Some("a.test"));
     assert_eq!(seen[0].alpn.as_deref(), Some(b"http/1.1".as_slice()));
     assert_eq!(seen[0].version, "TLSv1.3");
-    assert_eq!(seen[0].cipher_suite, "TLS13_AES_256_GCM_SHA384");
+    assert_eq!(seen[0].cipher_suite, "TLS13_AES_128_GCM_SHA256");
     assert!(!seen[0].resumed && seen[1].resumed, "the second has a ticket");
     assert_eq!(seen[1].server_name.as_deref(), Some("a.test"));
     assert_eq!(server.handle.stats().tls_resumed, 1);
@@ -69,6 +69,25 @@ fn key_exchange_is_post_quantum() {
     let client = tls_connect(server.address(), "a.test", &config).expect("a handshake");
     let group = client.stream.conn.negotiated_key_exchange_group().expect("one");
     assert_eq!(group.name(), rustls::NamedGroup::X25519MLKEM768);
+}
+
+#[test]
+fn the_server_chooses_the_cipher() {
+    let mut map = CertMap::new();
+    map.set_default(certificate(&["a.test"]));
+    let builder = TlsConfig::builder(Arc::new(CertStore::new(map)));
+    let strong = builder.prefer_aes256().build().expect("good options");
+    let rows = [
+        (tls_config(&["a.test"]), rustls::CipherSuite::TLS13_AES_128_GCM_SHA256),
+        (strong, rustls::CipherSuite::TLS13_AES_256_GCM_SHA384),
+    ];
+    for (config, want) in rows {
+        let server = start_tls(config);
+        let client = client_config(&[]);
+        let client = tls_connect(server.address(), "a.test", &client).expect("a handshake");
+        let suite = client.stream.conn.negotiated_cipher_suite().expect("one");
+        assert_eq!(suite.suite(), want);
+    }
 }
 
 #[test]
