@@ -301,7 +301,7 @@ impl Log {
                 FAILED => return Err(self.poison_error()),
                 LEAD => {
                     ticket.state.store(WAITING, Ordering::Release);
-                    self.lead_until(|| ticket.decided().is_some());
+                    self.lead_until(ticket.seq);
                     continue;
                 }
                 _ => {}
@@ -313,7 +313,7 @@ impl Log {
                 free
             };
             if leads {
-                self.lead_until(|| ticket.decided().is_some());
+                self.lead_until(ticket.seq);
             } else if ticket.state.load(Ordering::Acquire) == WAITING {
                 std::thread::park();
             }
@@ -334,7 +334,7 @@ impl Log {
             }
             sequence.has_leader = true;
             drop(sequence);
-            self.lead_until(|| false);
+            self.lead_until(u64::MAX);
         }
     }
 
@@ -352,15 +352,31 @@ impl Log {
         }
         sequence.has_leader = true;
         drop(sequence);
-        let led = self.write_group();
-        self.pass_lead();
-        led
+        self.lead_once();
+        true
     }
 
-    /// Leads groups until `enough` or until nothing is queued; the caller has set `has_leader`.
-    fn lead_until(&self, enough: impl Fn() -> bool) {
-        while !enough() && self.write_group() {}
+    /// Leads groups until the commit `own` is decided or nothing is queued; the caller has set
+    /// `has_leader`.
+    fn lead_until(&self, own: u64) {
+        while let Some((group, state)) = self.write_group() {
+            if group.last().is_some_and(|p| p.ticket.seq >= own) {
+                // The next group is on its way before this one's waiters are woken.
+                self.pass_lead();
+                finish(&group, state);
+                return;
+            }
+            finish(&group, state);
+        }
         self.pass_lead();
+    }
+
+    fn lead_once(&self) {
+        let group = self.write_group();
+        self.pass_lead();
+        if let Some((group, state)) = group {
+            finish(&group, state);
+        }
     }
 
     fn pass_lead(&self) {
@@ -384,10 +400,10 @@ impl Log {
         }
     }
 
-    /// Takes what is queued, makes it durable, publishes it, wakes its waiters.
-    fn write_group(&self) -> bool {
+    /// Takes what is queued, makes it durable and publishes it; the caller wakes its waiters.
+    fn write_group(&self) -> Option<(Vec<Pending>, u8)> {
         let group = self.sequence.lock().take_group(self.group_bytes_max);
-        let Some(last) = group.last().map(|p| p.ticket.seq) else { return false };
+        let last = group.last().map(|p| p.ticket.seq)?;
         let sync = group.iter().any(|p| p.sync) || self.sync_due.swap(false, Ordering::Relaxed);
         let records: Vec<Record> = group.iter().map(|p| p.record.clone()).collect();
         let written = {
@@ -404,16 +420,17 @@ impl Log {
             wal.append(&records, sync)
         };
         drop(records);
-        match written {
-            Ok(()) => self.publish(&group, last),
+        let state = match written {
+            Ok(()) => {
+                self.publish(&group, last);
+                DONE
+            }
             Err(e) => {
                 self.poison(&format!("writing to the log failed: {e}"));
-                for pending in &group {
-                    pending.ticket.finish(FAILED);
-                }
+                FAILED
             }
-        }
-        true
+        };
+        Some((group, state))
     }
 
     fn publish(&self, group: &[Pending], last: u64) {
@@ -431,12 +448,7 @@ impl Log {
             let snapshots = self.snapshots.lock();
             snapshots.oldest_serializable().map_or(last, |oldest| oldest.min(last))
         };
-        let mut sequence = self.sequence.lock();
-        sequence.forget(floor);
-        drop(sequence);
-        for pending in group {
-            pending.ticket.finish(DONE);
-        }
+        self.sequence.lock().forget(floor);
     }
 
     /// The last sequence number given out, durable or not.
@@ -518,6 +530,12 @@ impl Log {
         let done = act(&mut self.wal.lock(), last);
         self.pass_lead();
         Some(done)
+    }
+}
+
+fn finish(group: &[Pending], state: u8) {
+    for pending in group {
+        pending.ticket.finish(state);
     }
 }
 

@@ -17,12 +17,16 @@ use std::{
 use bytes::Bytes;
 use parking_lot::RwLock;
 
+use crate::segment::Dictionary;
+
 /// One version of one key; no value means it was deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) key: Bytes,
     pub(crate) seq: u64,
     pub(crate) value: Option<Bytes>,
+    /// The value is compressed with this dictionary, if any; only compaction asks for such.
+    pub(crate) packed: Option<Option<Arc<Dictionary>>>,
 }
 
 /// What an entry costs beyond its bytes: the node, its share of the tree, the slice headers.
@@ -130,7 +134,12 @@ impl Memtable {
         shard
             .range::<dyn Keyed, _>((bound, Bound::Unbounded))
             .take(limit)
-            .map(|(k, value)| Entry { key: k.key.clone(), seq: k.seq, value: value.clone() })
+            .map(|(k, value)| Entry {
+                key: k.key.clone(),
+                seq: k.seq,
+                value: value.clone(),
+                packed: None,
+            })
             .collect()
     }
 

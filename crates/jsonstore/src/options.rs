@@ -122,11 +122,10 @@ impl Options {
     }
 
     pub(crate) fn memtable_limit(&self) -> usize {
-        // Two may exist at once: one that is written to and one that is being flushed.
         if self.memtable_bytes > 0 {
             self.memtable_bytes
         } else {
-            (self.memory_budget / 8).max(1 << 20)
+            (self.memory_budget / 4).max(1 << 20)
         }
     }
 

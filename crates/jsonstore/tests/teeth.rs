@@ -24,7 +24,6 @@ const BUGS: &[(&str, &str)] = &[
     ("leak_locks", "isolation::a_future"),
     ("lose_last_op", "simulation::random"),
     ("no_cache_invalidation", "simulation::random"),
-    ("no_manifest_witness", "rot::"),
     ("no_padding", "simulation::random"),
     ("no_range_validation", "api::isolation"),
     ("no_validation", "isolation::simulated"),

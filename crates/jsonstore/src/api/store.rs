@@ -283,6 +283,10 @@ pub struct Stats {
     pub stalls: u64,
     /// Log positions that salvage had to give up.
     pub lost: Vec<(u64, u64)>,
+    /// Bytes of segments re-read in the background to find rot.
+    pub scrubbed_bytes: u64,
+    /// Rot that was found so.
+    pub damage: Vec<String>,
     /// The last failure of background work, if it persists.
     pub background_error: Option<String>,
 }
@@ -321,6 +325,7 @@ impl Stats {
         stats.conflicts = load(&counters.conflicts);
         stats.stalls = load(&counters.stalls);
         stats.lost.clone_from(&core.lost);
+        (stats.scrubbed_bytes, stats.damage) = core.scrubbed();
         stats.background_error = core.background_error().map(|e| e.to_string());
         stats
     }

@@ -23,6 +23,9 @@ use crate::{
 
 /// How often the ticker looks, when nobody waits for a lock.
 const TICK: Duration = Duration::from_millis(50);
+const SCRUB_BYTES_PER_SECOND: u64 = 10 << 20;
+/// A small store need not be read over and over.
+const SCRUB_PAUSE_MIN: Duration = Duration::from_secs(60);
 
 impl Core {
     /// Does one piece of background work, if there is any. Simulations call it; threads do otherwise.
@@ -63,7 +66,7 @@ impl Core {
                 let needed = rule.is_needed(entry.seq, newer);
                 newer = Some(entry.seq);
                 if needed {
-                    output.add(keyspace, &entry.key, entry.seq, entry.value.as_deref())?;
+                    output.add(keyspace, &entry.key, entry.seq, entry.value.as_deref(), None)?;
                 }
             }
         }
@@ -123,6 +126,38 @@ impl Core {
             None => Ok(false),
             Some(plan) => self.compact(&plan, &levels).map(|()| true),
         }
+    }
+
+    /// Re-reads one segment and checks every block, at a limited rate, going round all of them.
+    /// Damage is noted, not repaired: only a backup can.
+    pub(crate) fn scrub_one(&self) -> bool {
+        let now = self.options.env.now();
+        let segment = {
+            let scrub = self.scrub.lock();
+            if now < scrub.not_before {
+                return false;
+            }
+            let levels = Arc::clone(&self.tree().levels);
+            let next = levels
+                .all()
+                .map(|(_, s)| s)
+                .filter(|s| s.info.number > scrub.last)
+                .min_by_key(|s| s.info.number);
+            let next = next.or_else(|| levels.all().map(|(_, s)| s).min_by_key(|s| s.info.number));
+            let Some(next) = next else { return false };
+            Arc::clone(next)
+        };
+        let outcome = segment.verify(&mut |_| Ok(()));
+        let mut scrub = self.scrub.lock();
+        scrub.last = segment.info.number;
+        scrub.bytes += segment.info.bytes;
+        // A whole round takes at least an hour, and no more than the set rate is read.
+        let at_rate = Duration::from_millis(segment.info.bytes * 1000 / SCRUB_BYTES_PER_SECOND);
+        scrub.not_before = now + at_rate.max(SCRUB_PAUSE_MIN);
+        if let Err(Error::Corruption { file, detail, .. }) = outcome {
+            scrub.damage.insert(file, detail);
+        }
+        true
     }
 
     /// Merges everything into the lowest level there is.
@@ -490,7 +525,13 @@ fn compact_loop(core: &Core) {
     while !core.stop.load(Ordering::Relaxed) {
         match core.compact_one() {
             Ok(true) => {}
-            Ok(false) => core.wait_for_work(&mut seen, TICK * 4),
+            Ok(false) => {
+                // Only when nothing else has to be done, and not right after opening.
+                if core.options.env.now() > SCRUB_PAUSE_MIN {
+                    core.scrub_one();
+                }
+                core.wait_for_work(&mut seen, TICK * 4);
+            }
             Err(_) => std::thread::sleep(TICK),
         }
     }

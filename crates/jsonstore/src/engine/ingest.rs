@@ -114,7 +114,7 @@ impl Part {
                 let mut output = Output::new(core.output_config(&next));
                 for pairs in receive {
                     for (key, value) in pairs {
-                        output.add(keyspace, &key, seq, Some(&value))?;
+                        output.add(keyspace, &key, seq, Some(&value), None)?;
                     }
                 }
                 output.finish()
@@ -152,7 +152,7 @@ impl Part {
             if pairs.get(i + 1).is_some_and(|(next, _)| next == key) {
                 continue;
             }
-            output.add(keyspace, key, seq, Some(value))?;
+            output.add(keyspace, key, seq, Some(value), None)?;
         }
         output.finish()
     }

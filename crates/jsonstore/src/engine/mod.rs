@@ -81,8 +81,21 @@ pub(crate) struct Core {
     background_error: Mutex<Option<Error>>,
     pub(crate) pool: crate::pool::Pool,
     last_mark: AtomicU64,
+    scrub: Mutex<Scrub>,
     pub(crate) counters: Counters,
     guard: Mutex<Option<LockGuard>>,
+}
+
+/// How far the background re-reading of all segments is.
+#[derive(Debug, Default)]
+pub(crate) struct Scrub {
+    /// The last segment that was read.
+    last: u64,
+    /// Not to be read before, on the monotonic clock: this limits the rate.
+    not_before: std::time::Duration,
+    pub(crate) bytes: u64,
+    /// Damage found: file and what is wrong with it.
+    pub(crate) damage: BTreeMap<String, String>,
 }
 
 /// What happened since the store was opened.
@@ -191,8 +204,8 @@ impl Core {
             tree.levels.levels[0].len() >= self.options.l0_stop || tree.frozen.len() >= 4
         };
         let tree = self.tree.load();
-        let slow = tree.levels.levels[0].len() >= self.options.l0_slow || tree.frozen.len() >= 2;
-        if !slow || !self.options.compaction && tree.frozen.len() < 2 {
+        let slow = tree.levels.levels[0].len() >= self.options.l0_slow || tree.frozen.len() >= 3;
+        if !slow || !self.options.compaction && tree.frozen.len() < 3 {
             return;
         }
         self.counters.stalls.fetch_add(1, Ordering::Relaxed);
@@ -267,6 +280,13 @@ impl Core {
 
     pub(crate) fn tree(&self) -> arc_swap::Guard<Arc<Tree>> {
         self.tree.load()
+    }
+
+    /// Bytes re-read in the background, and the damage that was found.
+    pub(crate) fn scrubbed(&self) -> (u64, Vec<String>) {
+        let scrub = self.scrub.lock();
+        let damage = scrub.damage.iter().map(|(file, what)| format!("{file}: {what}"));
+        (scrub.bytes, damage.collect())
     }
 
     pub(crate) fn cache_stats(&self) -> [u64; 6] {

@@ -282,6 +282,7 @@ fn build(
         background_error: Mutex::new(None),
         pool: crate::pool::Pool::new(),
         last_mark: AtomicU64::new(last_seq),
+        scrub: Mutex::default(),
         counters: Counters::default(),
         guard: Mutex::new(guard),
         options,
@@ -305,6 +306,7 @@ fn replay(state: &State, found: &Recovered) -> Result<(Memtable, u64)> {
                 key: op.key,
                 seq: *seq,
                 value: op.value,
+                packed: None,
             });
         }
         last_seq = last_seq.max(*seq);

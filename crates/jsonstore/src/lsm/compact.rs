@@ -11,7 +11,7 @@ use crate::{
     env::Env,
     error::Result,
     memtable::Entry,
-    segment::{Dictionaries, Segment, SegmentBuilder, SegmentInfo, keyspace_of},
+    segment::{Dictionaries, Dictionary, Segment, SegmentBuilder, SegmentInfo, keyspace_of},
     vfs::Vfs,
 };
 
@@ -149,6 +149,7 @@ impl<'a> Output<'a> {
         key: &Bytes,
         seq: u64,
         value: Option<&[u8]>,
+        packed: Option<&Option<Arc<Dictionary>>>,
     ) -> Result<()> {
         let same_key = self.last_keyspace == keyspace && self.last_key == *key;
         if let Some(builder) = &self.builder {
@@ -175,7 +176,12 @@ impl<'a> Output<'a> {
             )?);
         }
         let builder = self.builder.as_mut().expect("made just above");
-        builder.add(keyspace, key, seq, value)
+        match (value, packed) {
+            (Some(value), Some(dictionary)) => {
+                builder.add_packed(keyspace, key, seq, value, dictionary.as_ref())
+            }
+            _ => builder.add(keyspace, key, seq, value),
+        }
     }
 
     /// The segments, all durable.
@@ -227,7 +233,8 @@ pub(crate) fn run(
         }
         if filter.keeps(&entry) {
             let keyspace = keyspace_of(&entry.key);
-            output.add(keyspace, &entry.key.slice(4..), entry.seq, entry.value.as_deref())?;
+            let key = entry.key.slice(4..);
+            output.add(keyspace, &key, entry.seq, entry.value.as_deref(), entry.packed.as_ref())?;
         }
     }
     output.finish()

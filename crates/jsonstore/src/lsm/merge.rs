@@ -49,7 +49,7 @@ impl Source {
             None => None,
             Some(first) => {
                 let mut iter =
-                    if strip { SegmentIter::new(first) } else { SegmentIter::new_uncached(first) };
+                    if strip { SegmentIter::new(first) } else { SegmentIter::new_packed(first) };
                 iter.seek(full, u64::MAX)?;
                 Some(Box::new(iter))
             }
@@ -91,7 +91,7 @@ impl Source {
                         let mut iter = if *cached {
                             SegmentIter::new(next)
                         } else {
-                            SegmentIter::new_uncached(next)
+                            SegmentIter::new_packed(next)
                         };
                         iter.seek(&[], u64::MAX)?;
                         Some(Box::new(iter))

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use super::{
     FOOTER, HEADER, Handle, MAGIC, VERSION,
     block::{BlockBuilder, ValueKind},
-    compress::{Dictionaries, Dictionary, SAMPLES_BYTES_MAX, compress},
+    compress::{Dictionaries, Dictionary, SAMPLES_BYTES_MAX, compress, decompress},
     filter, kind,
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
 const DATA_BLOCK: usize = 4 << 10;
 const INDEX_BLOCK: usize = 8 << 10;
 const WRITE_BUFFER: usize = 1 << 20;
+const VALUE_BYTES_MAX: usize = 64 << 20;
 
 /// What the manifest says of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub(crate) struct SegmentBuilder<'a> {
     hashes: Vec<u64>,
     /// Of the keyspace being written, while samples are gathered.
     keyspace: Option<u32>,
-    dictionary: Option<(u32, Arc<Dictionary>)>,
+    dictionary: Option<Arc<Dictionary>>,
     held: Vec<(Vec<u8>, u64, Vec<u8>)>,
     held_bytes: usize,
     stats: BTreeMap<u32, (u64, u64)>,
@@ -125,6 +126,56 @@ impl<'a> SegmentBuilder<'a> {
         seq: u64,
         value: Option<&[u8]>,
     ) -> Result<()> {
+        let full = self.note(keyspace, key, seq, value.map_or(0, <[u8]>::len))?;
+        let Some(value) = value else {
+            self.info.tombstones += 1;
+            self.release_held()?;
+            return self.add_encoded(full, seq, ValueKind::Deleted, &[]);
+        };
+        if self.dictionary.is_some() || value.len() < 64 {
+            self.release_held()?;
+            return self.add_value(full, seq, value);
+        }
+        // The first documents of a segment wait until they can teach a dictionary.
+        self.held_bytes += value.len();
+        self.held.push((full, seq, value.to_vec()));
+        let known = self.held.len() == 1 && self.dictionaries.for_keyspace(keyspace, &[]).is_some();
+        if known || self.held_bytes >= SAMPLES_BYTES_MAX { self.release_held() } else { Ok(()) }
+    }
+
+    /// Adds a value that is compressed already: copied as it is if the dictionary is the same.
+    pub(crate) fn add_packed(
+        &mut self,
+        keyspace: u32,
+        key: &[u8],
+        seq: u64,
+        value: &[u8],
+        dictionary: Option<&Arc<Dictionary>>,
+    ) -> Result<()> {
+        let same = match (&self.dictionary, dictionary) {
+            (Some(own), Some(theirs)) => Arc::ptr_eq(own, theirs),
+            (None, Some(theirs)) => {
+                self.release_held()?;
+                self.dictionary.get_or_insert_with(|| Arc::clone(theirs));
+                self.dictionary.as_ref().is_some_and(|own| Arc::ptr_eq(own, theirs))
+            }
+            // Without a dictionary it is worth another try with one.
+            (_, None) => false,
+        };
+        if same {
+            let full = self.note(keyspace, key, seq, value.len())?;
+            self.release_held()?;
+            return self.add_encoded(full, seq, ValueKind::Compressed, value);
+        }
+        let raw =
+            decompress(value, dictionary.map(|d| &**d), VALUE_BYTES_MAX).ok_or_else(|| {
+                Error::corrupt(self.path.display(), 0, "a value to be merged does not decompress")
+            })?;
+        self.add(keyspace, key, seq, Some(&raw))
+    }
+
+    /// Counts an entry; returns its key with the keyspace in front.
+    fn note(&mut self, keyspace: u32, key: &[u8], seq: u64, value_len: usize) -> Result<Vec<u8>> {
         let mut full = Vec::with_capacity(key.len() + 4);
         full.extend_from_slice(&keyspace.to_be_bytes());
         full.extend_from_slice(key);
@@ -139,30 +190,12 @@ impl<'a> SegmentBuilder<'a> {
         self.info.max_seq = self.info.max_seq.max(seq);
         let stats = self.stats.entry(keyspace).or_default();
         stats.0 += 1;
-        stats.1 += (key.len() + value.map_or(0, <[u8]>::len)) as u64;
+        stats.1 += (key.len() + value_len) as u64;
         let hash = hash_key(keyspace, key);
         if self.hashes.last() != Some(&hash) {
             self.hashes.push(hash);
         }
-        let Some(value) = value else {
-            self.info.tombstones += 1;
-            self.release_held()?;
-            return self.add_encoded(full, seq, ValueKind::Deleted, &[]);
-        };
-        let known = self.dictionary.as_ref().is_some_and(|(ks, _)| *ks == keyspace);
-        if known || value.len() < 64 || self.dictionary.is_some() {
-            self.release_held()?;
-            return self.add_value(full, seq, value);
-        }
-        // The first documents of a segment wait until they can teach a dictionary.
-        self.held_bytes += value.len();
-        self.held.push((full, seq, value.to_vec()));
-        let has_dictionary =
-            self.held.len() == 1 && self.dictionaries.for_keyspace(keyspace, &[]).is_some();
-        if has_dictionary || self.held_bytes >= SAMPLES_BYTES_MAX {
-            self.release_held()?;
-        }
-        Ok(())
+        Ok(full)
     }
 
     /// Bytes so far, about.
@@ -184,7 +217,7 @@ impl<'a> SegmentBuilder<'a> {
         let filter = filter::build(&self.hashes);
         let filter = self.put_block(kind::FILTER, filter)?;
         let dictionary = match self.dictionary.take() {
-            Some((_, d)) => self.put_block(kind::DICTIONARY, d.bytes.clone())?,
+            Some(d) => self.put_block(kind::DICTIONARY, d.bytes.clone())?,
             None => Handle::default(),
         };
         let mut stats = Vec::new();
@@ -240,8 +273,7 @@ impl<'a> SegmentBuilder<'a> {
         let keyspace = self.keyspace.unwrap_or_default();
         let samples: Vec<&[u8]> = held.iter().map(|(_, _, value)| value.as_slice()).collect();
         if self.dictionary.is_none() {
-            self.dictionary =
-                self.dictionaries.for_keyspace(keyspace, &samples).map(|d| (keyspace, d));
+            self.dictionary = self.dictionaries.for_keyspace(keyspace, &samples);
         }
         for (key, seq, value) in held {
             self.add_value(key, seq, &value)?;
@@ -250,7 +282,7 @@ impl<'a> SegmentBuilder<'a> {
     }
 
     fn add_value(&mut self, key: Vec<u8>, seq: u64, value: &[u8]) -> Result<()> {
-        let dictionary = self.dictionary.as_ref().map(|(_, d)| &**d);
+        let dictionary = self.dictionary.as_deref();
         match compress(value, dictionary) {
             Some(packed) => self.add_encoded(key, seq, ValueKind::Compressed, &packed),
             None => self.add_encoded(key, seq, ValueKind::Raw, value),

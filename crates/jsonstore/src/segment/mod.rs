@@ -12,7 +12,7 @@ mod read;
 
 pub(crate) use self::{
     build::{SegmentBuilder, SegmentInfo},
-    compress::Dictionaries,
+    compress::{Dictionaries, Dictionary},
     read::{Segment, SegmentIter, keyspace_of},
 };
 

@@ -349,18 +349,33 @@ pub(crate) struct SegmentIter<S> {
     index: Option<BlockIter>,
     data: Option<BlockIter>,
     use_cache: bool,
+    /// Values come as stored, with the dictionary they need.
+    packed: bool,
     /// `seek` stands on an entry that was not taken yet.
     on_entry: bool,
 }
 
 impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
     pub(crate) fn new(segment: S) -> Self {
-        Self { segment, top: None, index: None, data: None, use_cache: true, on_entry: false }
+        Self {
+            segment,
+            top: None,
+            index: None,
+            data: None,
+            use_cache: true,
+            packed: false,
+            on_entry: false,
+        }
     }
 
     /// For compaction and scrubbing, which must not push useful blocks out of the cache.
     pub(crate) fn new_uncached(segment: S) -> Self {
         Self { use_cache: false, ..Self::new(segment) }
+    }
+
+    /// As `new_uncached`, with values as they are stored.
+    pub(crate) fn new_packed(segment: S) -> Self {
+        Self { packed: true, ..Self::new_uncached(segment) }
     }
 
     /// Positions before the first entry at or after the target.
@@ -392,10 +407,13 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
         loop {
             let Some(data) = &mut self.data else { return Ok(None) };
             if std::mem::take(&mut self.on_entry) || data.next().is_some() {
-                let open = self.segment.open()?;
-                let value = self.segment.value(open, data)?;
                 let key = Bytes::copy_from_slice(&data.key);
-                return Ok(Some(Entry { key, seq: data.seq, value }));
+                let open = self.segment.open()?;
+                let is_packed = self.packed && data.kind == ValueKind::Compressed;
+                let packed = is_packed.then(|| open.dictionary.clone());
+                let value =
+                    if is_packed { Some(data.value()) } else { self.segment.value(open, data)? };
+                return Ok(Some(Entry { key, seq: data.seq, value, packed }));
             }
             self.data = self.next_data()?;
         }

@@ -50,6 +50,11 @@ pub mod hooks {
         store.core().mark();
     }
 
+    /// Re-reads one segment.
+    pub fn scrub(store: &Store) -> bool {
+        store.core().scrub_one()
+    }
+
     /// Freezes the memtable.
     pub fn rotate(store: &Store) {
         store.core().rotate(true);

@@ -256,7 +256,9 @@ impl WalWriter {
             self.prev_lsn = lsn;
         }
         if sync && !bug("no_padding") {
-            buffer.resize(buffer.len().next_multiple_of(ALIGN as usize), 0);
+            // Unsynced groups before it may have left the start anywhere.
+            let end = frame::align_up(start + buffer.len() as u64);
+            buffer.resize((end - start) as usize, 0);
         }
         let end = start + buffer.len() as u64;
         let grow_to = self.grow(&mut buffer, start);

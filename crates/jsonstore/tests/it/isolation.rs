@@ -270,6 +270,20 @@ fn nobody_starves() {
     let store = block_on(Store::open(Options::new(dir.path()))).unwrap();
     let c = store.collection("c").unwrap();
     block_on(c.put("{\"_id\":1}")).unwrap();
+    let [first, writer, late] = [(); 3].map(|()| store.begin(Isolation::Latest));
+    let record = || Target::Record(&c, 1.into());
+    block_on(first.lock(record(), LockMode::Shared)).unwrap();
+    {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut waits = std::pin::pin!(writer.lock(record(), LockMode::Exclusive));
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        let mut passes = std::pin::pin!(late.lock(record(), LockMode::Shared));
+        assert!(
+            passes.as_mut().poll(&mut context).is_pending(),
+            "a reader passed a waiting writer"
+        );
+    }
+    drop((first, writer, late));
     let (stop, shared) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -101,6 +101,21 @@ fn a_zeroed_or_misdirected_sector_is_noticed() {
 }
 
 #[test]
+fn the_scrubber_finds_rot_nobody_reads() {
+    let vfs = build(false);
+    let env = Arc::new(SimEnv::new(5));
+    let (path, len) = vfs.files().into_iter().find(|(p, _)| p.starts_with("/store/seg")).unwrap();
+    let store = block_on(Store::open(small_options(&vfs, &env))).unwrap();
+    assert!(hooks::scrub(&store));
+    assert!(!hooks::scrub(&store), "the rate is limited");
+    assert!(store.stats().scrubbed_bytes >= len && store.stats().damage.is_empty());
+    vfs.flip_bit(&path, 100, 3);
+    env.advance(std::time::Duration::from_secs(61));
+    assert!(hooks::scrub(&store));
+    assert_eq!(store.stats().damage.len(), 1, "{:?}", store.stats().damage);
+}
+
+#[test]
 fn torn_tail_and_rot_are_told_apart() {
     let log = PathBuf::from("/store/wal/000001.wal");
     let vfs = SimVfs::new();

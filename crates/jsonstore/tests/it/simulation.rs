@@ -53,7 +53,8 @@ fn seeds_replay_bit_for_bit() {
 /// Seeds that failed once; each is a regression test.
 #[test]
 fn old_failures_stay_fixed() {
-    for seed in [1, 2] {
+    // 24: a mark after unsynced groups was padded to the wrong place.
+    for seed in [1, 2, 24] {
         World::new(Profile::from_seed(seed)).run().unwrap();
     }
 }
