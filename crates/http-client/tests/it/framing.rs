@@ -244,6 +244,8 @@ async fn unsolicited_bytes_cost_the_connection() {
     for response in [
         format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok{evil}"),
         format!("HTTP/1.1 204 No Content\r\ncontent-length: 4\r\n\r\n{evil}"),
+        // The content that is announced may still come.
+        "HTTP/1.1 204 No Content\r\ncontent-length: 4\r\n\r\n".to_owned(),
         format!("HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n{evil}"),
         format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n{evil}"),
         format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok{evil}"),
