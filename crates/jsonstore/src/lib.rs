@@ -22,7 +22,7 @@
 //! ```
 //!
 //! Features: `cli` (the program), `testing` (simulator and checkers, outside semver).
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod api;
 mod bugs;

@@ -160,6 +160,15 @@ impl Part {
 
 impl Core {
     fn install_ingest(&self, runs: Vec<Vec<SegmentInfo>>, seq: u64) -> Result<u64> {
+        // Names of new keyspaces are on their way through the log; they must be durable first.
+        while self.log.when_idle(|_, _| ()).is_none() {
+            if self.log.is_poisoned() {
+                return Err(self.log.poison_error());
+            }
+            if !self.log.step() {
+                std::thread::yield_now();
+            }
+        }
         let mut manifest = self.manifest.lock();
         let tree = self.tree.load_full();
         let mut levels = Levels::clone(&tree.levels);
