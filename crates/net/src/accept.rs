@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc::error::SendError,
+};
 
 use crate::{
     per_ip::{Counted, Refusal},
@@ -100,10 +103,22 @@ fn admit(worker: &Arc<Worker>, stream: TcpStream, peer: SocketAddr, service: &Ar
         Ok(stream) => {
             let service = service.clone();
             let adoption = Adoption { stream, peer, service, admission };
-            // If the other has ended, so will this one: the connection is closed.
-            let _has_ended = orders.send(Order::Adopt(Box::new(adoption)));
+            let refused = orders.send(Order::Adopt(Box::new(adoption))).err();
+            // The other has ended in the meantime.
+            if let Some(SendError(Order::Adopt(mut adoption))) = refused {
+                adoption.admission.move_to(worker);
+                adoption.serve();
+            }
         }
         Err(error) => tracing::warn!(%error, "a connection was lost on its way"),
+    }
+}
+
+impl Admission {
+    /// Gives the place up for one at another worker.
+    fn move_to(&mut self, worker: &Arc<Worker>) {
+        worker.opened();
+        std::mem::replace(&mut self.worker, worker.clone()).closed();
     }
 }
 

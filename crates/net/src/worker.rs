@@ -176,7 +176,11 @@ impl Worker {
         let mut total = open;
         let mut least: Option<(u64, &Other)> = None;
         for other in others {
-            let open = other.worker.upgrade()?.counters.open.load();
+            let worker = other.worker.upgrade()?;
+            if worker.wheel.is_draining() {
+                return None;
+            }
+            let open = worker.counters.open.load();
             total += open;
             if least.is_none_or(|(fewest, _)| open < fewest) {
                 least = Some((open, other));
@@ -295,7 +299,7 @@ async fn second_order(orders: &mut orders::UnboundedReceiver<Order>) {
 }
 
 impl Adoption {
-    fn serve(self) {
+    pub(crate) fn serve(self) {
         let Self { stream, peer, service, admission } = self;
         match TcpStream::from_std(stream) {
             Ok(stream) => service.serve(stream, peer, admission),

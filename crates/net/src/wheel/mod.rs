@@ -141,6 +141,11 @@ impl Wheel {
         all.iter().for_each(|cell| cell.wake());
     }
 
+    /// Whether connections were told to finish.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Tells at most `count` idle connections to finish, those that are idle longest first;
     /// answers how many it told.
     pub(crate) fn shed_idle(&self, count: usize) -> usize {

@@ -106,7 +106,7 @@ impl Watch for WheelWatch {
     }
 
     fn is_draining(&self) -> bool {
-        self.wheel.draining.load(Ordering::Relaxed) || self.cell.shed.load(Ordering::Relaxed)
+        self.wheel.is_draining() || self.cell.shed.load(Ordering::Relaxed)
     }
 }
 
