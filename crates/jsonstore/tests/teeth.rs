@@ -42,6 +42,7 @@ const BUGS: &[(&str, &str)] = &[
     ("skip_segment_dir_sync", "simulation::random"),
     ("skip_segment_sync", "simulation::random"),
     ("skip_wal_dir_sync", "simulation::random"),
+    ("trust_the_cache", "simulation::old"),
     ("unfair_locks", "isolation::nobody"),
 ];
 

@@ -328,7 +328,7 @@ impl Core {
         self.rotate(true);
         loop {
             let waits = self.tree().frozen.first().map(|t| t.last_seq());
-            let Some(last) = waits else { return Ok(()) };
+            let Some(last) = waits else { return self.trim_log() };
             if self.log.is_poisoned() {
                 return Err(self.log.poison_error());
             }
@@ -341,6 +341,30 @@ impl Core {
             }
             self.flush_one()?;
         }
+    }
+
+    /// Lets go of a log file of which nothing is needed any more.
+    fn trim_log(&self) -> Result<()> {
+        match self.log.when_idle(|wal, _| wal.begin_file()) {
+            Some(Ok(true)) => {}
+            Some(Err(e)) => {
+                self.log.poison(&format!("beginning a log file failed: {e}"));
+                return Err(self.log.poison_error());
+            }
+            // Busy writers move the floor with the next flush.
+            _ => return Ok(()),
+        }
+        let mut manifest = self.manifest.lock();
+        let tree = self.tree.load_full();
+        let tables: Vec<Arc<Memtable>> =
+            tree.frozen.iter().chain([&tree.active]).cloned().collect();
+        let floor = self.log.floor(&tables);
+        let flushed = self.flushed_seq.load(Ordering::Relaxed);
+        let state = self.state(&tree.levels, flushed, floor);
+        manifest.append(&state).inspect_err(|e| self.fail(e))?;
+        drop(manifest);
+        self.log.with_wal(|wal| wal.release(floor));
+        Ok(())
     }
 
     /// What has to be done from time to time.

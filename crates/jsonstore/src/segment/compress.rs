@@ -11,7 +11,7 @@ const LEVEL: i32 = 1;
 const DICTIONARY_BYTES: usize = 16 << 10;
 /// Below this a dictionary costs more than it saves.
 const SAMPLES_BYTES_MIN: usize = 128 << 10;
-pub(crate) const SAMPLES_BYTES_MAX: usize = 768 << 10;
+pub(crate) const SAMPLES_BYTES_MAX: usize = 384 << 10;
 /// Values below this stay as they are.
 const VALUE_BYTES_MIN: usize = 64;
 

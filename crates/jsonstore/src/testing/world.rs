@@ -353,12 +353,16 @@ impl World {
                 1 => n - 1,
                 _ => random.below(u64::from(n)) as u32,
             });
+            self.forget_relaxed();
+        }
+    }
+
+    /// What was acknowledged before its sync, a power cut may take.
+    fn forget_relaxed(&self) {
+        if self.profile.relaxed {
             let mut model = self.model.lock();
-            if self.profile.relaxed {
-                // Acknowledged before the sync: a power cut may take them.
-                model.acked = 0;
-                model.observed = 0;
-            }
+            model.acked = 0;
+            model.observed = 0;
         }
     }
 
@@ -388,6 +392,7 @@ impl World {
             drop(opened);
             let mut random = Random::new(self.random.next());
             self.vfs.power_cut(&mut |n| random.below(u64::from(n)) as u32);
+            self.forget_relaxed();
         }
         let store = match now(Store::open(self.options())) {
             Some(Ok(store)) => store,

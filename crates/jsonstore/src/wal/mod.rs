@@ -290,6 +290,17 @@ impl WalWriter {
         Ok(())
     }
 
+    /// Begins a new file if the current one has grown, so that the old one can go. Durable when it
+    /// returns; `false` if there was no need.
+    pub(crate) fn begin_file(&mut self) -> io::Result<bool> {
+        if self.position % self.config.file_bytes < 2 * self.config.grow_bytes {
+            return Ok(false);
+        }
+        self.roll()?;
+        self.sync()?;
+        Ok(true)
+    }
+
     /// Files wholly below `floor` are kept as spares or removed.
     pub(crate) fn release(&mut self, floor: u64) {
         let floor_number = floor / self.config.file_bytes;

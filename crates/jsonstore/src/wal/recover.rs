@@ -13,7 +13,7 @@ use crate::{
     bugs::bug,
     error::{Error, Result},
     frame::{self, ALIGN, Found, FrameType},
-    vfs::{OpenMode, Vfs, read_file},
+    vfs::{OpenMode, Vfs, read_file, write_all_at},
 };
 
 /// What the log held.
@@ -33,6 +33,10 @@ pub(crate) struct Recovered {
     /// Holes that salvage stepped over.
     pub(crate) lost: Vec<(u64, u64)>,
     pub(crate) last_seq: u64,
+    /// The highest position that some frame proves to be durable.
+    witnessed: u64,
+    /// Where each file of `files` ends.
+    ends: Vec<usize>,
     /// The last record ended a synced group, so the next one begins on a boundary.
     ends_group: bool,
 }
@@ -69,7 +73,7 @@ pub(crate) fn recover(
     scan.run(first, floor)?;
     let out = scan.out;
     if !read_only {
-        make_durable(vfs, config, &out)?;
+        make_durable(vfs, config, &images, &out)?;
         remove_others(vfs, config, &paths, first, &out);
     }
     Ok(out)
@@ -104,6 +108,7 @@ impl Scan<'_> {
         loop {
             self.out.files.push(number);
             let (end, chain_known) = self.file(number, offset, known)?;
+            self.out.ends.push(end);
             known = chain_known;
             self.out.end_lsn = number * size + end as u64;
             if let Some(next) = self.successor(number, end, known) {
@@ -130,6 +135,7 @@ impl Scan<'_> {
             known = false;
             if self.out.files.last() == Some(&number) {
                 self.out.files.pop();
+                self.out.ends.pop();
             }
         }
         self.out.tail = self.images.get(&number).and_then(|image| image.header);
@@ -140,6 +146,7 @@ impl Scan<'_> {
     fn file(&mut self, number: u64, start: usize, mut known: bool) -> Result<(usize, bool)> {
         let Some(image) = self.images.get(&number) else { return Ok((start, known)) };
         let Some(header) = image.header else { return Ok((start, known)) };
+        self.out.witnessed = self.out.witnessed.max(header.durable_lsn);
         let base = number * self.config.file_bytes;
         let cipher = self.config.cipher(number, &header.key_salt);
         let mut at = start;
@@ -155,6 +162,7 @@ impl Scan<'_> {
                     .map_err(|e| damage(number, found.payload.0 as u64, e, None))?
             };
             self.out.clean = false;
+            self.out.witnessed = self.out.witnessed.max(found.frame.durable_lsn);
             match found.frame.kind {
                 FrameType::Commit => {
                     if found.frame.seq <= self.out.last_seq && self.out.lost.is_empty() {
@@ -249,14 +257,32 @@ impl Scan<'_> {
     }
 }
 
-/// After a mere kill, what was read may still be only in the cache of the system.
-fn make_durable(vfs: &dyn Vfs, config: &WalConfig, out: &Recovered) -> Result<()> {
-    if out.clean || bug("recovery_without_sync") {
+/// What was read may be only in the cache of the system: after a mere kill it was never synced, and
+/// after a failed sync the cache calls it clean though it never reached the disk. So what no frame
+/// proves durable is written again, the same bytes to the same place, and synced.
+fn make_durable(
+    vfs: &dyn Vfs,
+    config: &WalConfig,
+    images: &BTreeMap<u64, Image>,
+    out: &Recovered,
+) -> Result<()> {
+    if bug("recovery_without_sync") {
         return Ok(());
     }
-    for number in &out.files {
+    for (number, end) in out.files.iter().zip(&out.ends) {
+        let base = number * config.file_bytes;
+        let from = out.witnessed.saturating_sub(base) as usize;
+        let Some(image) = images.get(number) else { continue };
+        let end = (*end).next_multiple_of(ALIGN as usize).min(image.bytes.len());
+        let Some(unproven) = image.bytes.get(from..end).filter(|part| !part.is_empty()) else {
+            continue;
+        };
         let path = config.path(*number);
         let file = vfs.open(&path, OpenMode::Write).map_err(|e| Error::io("open", &path, e))?;
+        if !bug("trust_the_cache") {
+            write_all_at(&*file, unproven, from as u64)
+                .map_err(|e| Error::io("write", &path, e))?;
+        }
         file.sync_all().map_err(|e| Error::io("sync", &path, e))?;
     }
     vfs.sync_dir(&config.dir).map_err(|e| Error::io("sync", &config.dir, e))
