@@ -683,4 +683,3 @@ pub(super) const CONNECTIONS: &[Row] = &[
         Content(&[200], "hello"),
     ),
 ];
-
