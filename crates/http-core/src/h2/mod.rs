@@ -1,24 +1,25 @@
 //! HTTP/2 (RFC 9113), the server's side.
 //!
 //! One task drives one connection: it reads frames, polls the handlers in place, sends what they
-//! answer and keeps a ledger of what the peer costs. Frames themselves are the business of [`codec`].
+//! answer and keeps a ledger of what the peer costs. [`frame`], [`hpack`] and [`link`] know nothing but bytes.
 
-mod codec;
+mod channel;
+mod frame;
+mod head;
+mod hpack;
 mod ledger;
-mod meter;
+mod link;
+mod output;
 mod priority;
 mod ready;
-mod request;
+mod receive;
 mod respond;
 mod run;
 mod send;
 mod slots;
 mod streams;
 mod timers;
-mod tunnel;
 mod upgrade;
-mod upload;
-mod wire;
 
 use std::{
     future::Future,
@@ -30,9 +31,9 @@ use std::{
 
 use bytes::Bytes;
 
+use self::run::Run;
 pub(crate) use self::upgrade::upgrade_prefix;
-use self::{run::Run, wire::Wire};
-use crate::{ConnectionError, ConnectionInfo, Handler, Settings, Transport, Watch};
+use crate::{ConnectionError, ConnectionInfo, Handler, Request, Settings, Transport, Watch};
 
 /// Serves one HTTP/2 connection: a future that ends when the connection does.
 pub(crate) struct Driver<T: Transport, H: Handler, W: Watch> {
@@ -64,13 +65,13 @@ impl<T: Transport, H: Handler, W: Watch> Driver<T, H, W> {
         info: Arc<ConnectionInfo>,
         watch: W,
     ) -> Self {
-        let wire = Wire::new(transport, early, request, settings.limits.output_bytes_max);
         // An async block, because the future of `call` borrows the handler and has no name.
-        let call = move |request| {
+        let call = move |request: Request| {
             let handler = Arc::clone(&handler);
             async move { handler.call(request).await }
         };
-        Self { run: Box::pin(Run::new(wire, call, settings, info, watch)), of: PhantomData }
+        let run = Run::new(transport, early, request, call, settings, info, watch);
+        Self { run: Box::pin(run), of: PhantomData }
     }
 }
 

@@ -1,18 +1,17 @@
-//! The head of a response: from ours to the codec's map.
+//! The head of a response.
 
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
+use super::{hpack::Encoder, link::Link};
 use crate::{Headers, Response};
 
-/// Makes the heads of one connection. Values that repeat are kept.
+/// Makes the heads of one connection.
 #[derive(Debug)]
 pub(super) struct Heads {
     server: Option<HeaderValue>,
     date: Option<(Instant, HeaderValue)>,
-    lengths: [(u64, Option<HeaderValue>); 4],
-    next_length: usize,
 }
 
 /// What a response's head says about its content.
@@ -39,53 +38,36 @@ impl Framing {
 
 impl Heads {
     pub(super) fn new(server: Option<HeaderValue>) -> Self {
-        Self { server, date: None, lengths: Default::default(), next_length: 0 }
+        Self { server, date: None }
     }
 
-    /// The fields of a response, with what the connection adds.
-    pub(super) fn fields(&mut self, own: &Headers, framing: Framing, now: Instant) -> HeaderMap {
-        let mut fields = HeaderMap::with_capacity(own.len() + 3);
-        let mut has_date = false;
-        let mut has_server = false;
-        for (name, value) in own.iter() {
-            if is_connection_specific(name) {
-                continue;
-            }
-            // The length of content that is known to us is not a matter of opinion; a HEAD response may
-            // tell the length of content that was never made.
-            if *name == header::CONTENT_LENGTH && (framing.has_content || framing.length > Some(0))
+    /// Appends the head of a response, with what the connection adds to the handler's fields.
+    pub(super) fn put(
+        &mut self,
+        link: &mut Link,
+        stream: u32,
+        status: StatusCode,
+        own: &Headers,
+        framing: Framing,
+        now: Instant,
+    ) {
+        let date = self.date(now);
+        link.put_fields(stream, !framing.has_content, |encoder, out| {
+            encoder.status(out, status);
+            let seen = put_own(encoder, out, own, framing);
+            if let Some(length) = framing.length
+                && !seen.length
             {
-                continue;
+                let mut digits = itoa::Buffer::new();
+                encoder.once(out, "content-length", digits.format(length).as_bytes());
             }
-            has_date |= *name == header::DATE;
-            has_server |= *name == header::SERVER;
-            put(&mut fields, name.clone(), value.clone());
-        }
-        if let Some(length) = framing.length
-            && !fields.contains_key(header::CONTENT_LENGTH)
-        {
-            put(&mut fields, header::CONTENT_LENGTH, self.length(length));
-        }
-        if !has_date {
-            put(&mut fields, header::DATE, self.date(now));
-        }
-        if let (Some(server), false) = (&self.server, has_server) {
-            put(&mut fields, header::SERVER, server.clone());
-        }
-        fields
-    }
-
-    fn length(&mut self, length: u64) -> HeaderValue {
-        if let Some((_, Some(value))) = self.lengths.iter().find(|(known, _)| *known == length) {
-            return value.clone();
-        }
-        let value = HeaderValue::from(length);
-        let at = self.next_length % self.lengths.len();
-        if let Some(entry) = self.lengths.get_mut(at) {
-            *entry = (length, Some(value.clone()));
-        }
-        self.next_length = at + 1;
-        value
+            if !seen.date {
+                encoder.field(out, &header::DATE, &date);
+            }
+            if let (Some(server), false) = (&self.server, seen.server) {
+                encoder.field(out, &header::SERVER, server);
+            }
+        });
     }
 
     fn date(&mut self, now: Instant) -> HeaderValue {
@@ -98,16 +80,39 @@ impl Heads {
         let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let text = httpdate::fmt_http_date(wall);
         let value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
-        let until =
-            now + (Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into()));
-        self.date = Some((until, value.clone()));
+        let rest = Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into());
+        self.date = Some((now + rest, value.clone()));
         value
     }
 }
 
-fn put(fields: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
-    // `try_`: the plain form panics above 24,576 names.
-    let _ = fields.try_append(name, value);
+/// Which of the fields that the connection adds were there.
+#[derive(Default)]
+struct Seen {
+    date: bool,
+    length: bool,
+    server: bool,
+}
+
+fn put_own(encoder: &mut Encoder, out: &mut Vec<u8>, own: &Headers, framing: Framing) -> Seen {
+    let mut seen = Seen::default();
+    for (name, value) in own.iter() {
+        if is_connection_specific(name) {
+            continue;
+        }
+        if *name == header::CONTENT_LENGTH {
+            // The length of content that is known to us is not a matter of opinion; a HEAD response may
+            // tell the length of content that was never made.
+            if framing.has_content || framing.length > Some(0) {
+                continue;
+            }
+            seen.length = true;
+        }
+        seen.date |= *name == header::DATE;
+        seen.server |= *name == header::SERVER;
+        encoder.field(out, name, value);
+    }
+    seen
 }
 
 /// RFC 9113 §8.2.2: these speak of an HTTP/1.1 connection.
@@ -148,37 +153,40 @@ mod tests {
         );
     }
 
+    fn fields(own: &Response, method: &Method) -> Vec<(String, String)> {
+        let mut link = Link::new(&crate::Settings::default(), false);
+        link.out.buffer.clear();
+        let mut heads = Heads::new(Some(HeaderValue::from_static("hearth")));
+        let framing = Framing::of(own, method);
+        heads.put(&mut link, 1, own.status(), own.headers(), framing, Instant::now());
+        let mut fields = Vec::new();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let block = &link.out.buffer[9..];
+        let mut decoder = crate::h2::hpack::Decoder::new(4096);
+        let sink = |field: crate::h2::hpack::Field<'_>| {
+            fields.push((text(field.name), text(field.value)));
+        };
+        decoder.decode(block, 10_000, sink).unwrap();
+        fields
+    }
+
     #[test]
     fn the_connection_adds_and_removes() {
-        let mut heads = Heads::new(Some(HeaderValue::from_static("hearth")));
         let response = Response::text("four")
             .with_header(header::CONNECTION, HeaderValue::from_static("close"))
             .with_header(HeaderName::from_static("keep-alive"), HeaderValue::from_static("1"))
             .with_header(header::CONTENT_LENGTH, HeaderValue::from_static("99"));
-        let framing = Framing::of(&response, &Method::GET);
-        let fields = heads.fields(response.headers(), framing, Instant::now());
-        let mut names: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["content-length", "content-type", "date", "server"]);
-        assert_eq!(fields[header::CONTENT_LENGTH], "4");
+        let fields = fields(&response, &Method::GET);
+        let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, [":status", "content-type", "content-length", "date", "server"]);
+        assert_eq!(fields[2].1, "4");
     }
 
     #[test]
     fn a_head_response_may_tell_a_length_of_its_own() {
-        let mut heads = Heads::new(None);
         let response =
             Response::new(()).with_header(header::CONTENT_LENGTH, HeaderValue::from_static("99"));
-        let framing = Framing::of(&response, &Method::HEAD);
-        let fields = heads.fields(response.headers(), framing, Instant::now());
-        assert_eq!(fields[header::CONTENT_LENGTH], "99");
-    }
-
-    #[test]
-    fn lengths_are_kept() {
-        let mut heads = Heads::new(None);
-        for length in [0, 1, 2, 3, 4, 5, 1, 10_000_000_000] {
-            assert_eq!(heads.length(length), length.to_string());
-            assert_eq!(heads.length(length), length.to_string());
-        }
+        let fields = fields(&response, &Method::HEAD);
+        assert_eq!(fields[1], ("content-length".into(), "99".into()));
     }
 }

@@ -3,38 +3,41 @@
 use std::{
     future::Future,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
 
 use super::{
-    codec::{Codec, Failure, Pings, Reason},
+    frame::{self, Fault, Reason, kind},
     ledger::Ledger,
-    meter::Signals,
+    link::Link,
     priority::Turns,
     ready::Ready,
+    receive::END_PING,
     respond::Heads,
-    slots::{Slots, bit},
+    slots::Slots,
     timers::{Due, Sight, Timers},
-    wire::Wire,
 };
 use crate::{
     ConnectionError, ConnectionInfo, Outcome, Request, Response, Settings, Transport, Watch,
-    connection::Abuse,
+    connection::Abuse, pool,
 };
 
 /// One HTTP/2 connection whose requests `call` answers.
-pub(super) struct Run<T: Transport, W, C, F> {
-    pub(super) wire: Wire<T>,
-    pub(super) codec: Codec<T>,
+pub(super) struct Run<T, W, C, F> {
+    pub(super) link: Link,
+    /// Received, and not understood yet. Without memory while there is nothing.
+    pub(super) input: BytesMut,
+    /// The request that came as HTTP/1.1: frames that are understood behind the first SETTINGS.
+    pub(super) inserted: Bytes,
     pub(super) call: C,
     pub(super) settings: Arc<Settings>,
     pub(super) info: Arc<ConnectionInfo>,
-    pub(super) ready: Arc<Ready>,
     pub(super) slots: Slots<F>,
     pub(super) turns: Turns,
     pub(super) ledger: Ledger,
@@ -42,18 +45,25 @@ pub(super) struct Run<T: Transport, W, C, F> {
     /// Where the text of heads is put.
     pub(super) memory: BytesMut,
     pub(super) requests: u64,
+    /// Streams that we promised and have not finished.
+    pub(super) pushes: usize,
     pub(super) ending: Ending,
-    /// Abuse that was noticed while a request was taken on.
+    /// Resets by the peer that the ledger does not know of.
+    pub(super) resets: usize,
+    /// Octets of frames that brought no stream forward, likewise.
+    pub(super) overhead: usize,
+    /// Abuse that was noticed while a stream was dealt with.
     pub(super) caught: Option<Abuse>,
-    codec_waker: Waker,
+    transport: T,
     watch: W,
+    ready: Arc<Ready>,
     timers: Timers,
     /// The deadline that the watch has.
     armed: Option<Instant>,
-    signals: Signals,
-    pings: Option<Pings>,
+    received: u64,
     /// Why the connection ends, if that is not in good order.
     fault: Option<ConnectionError>,
+    /// Everything was said: what is left is to be heard.
     lingers: bool,
 }
 
@@ -61,18 +71,35 @@ pub(super) struct Run<T: Transport, W, C, F> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     No,
-    /// GOAWAY without a last stream was sent: streams that began are answered.
+    /// GOAWAY without a last stream was sent: requests that are on their way are answered.
     Announced,
-    /// GOAWAY was sent, every stream is gone.
+    /// GOAWAY named the last stream: it ends with those that have begun.
+    Final,
+    /// Every stream is gone.
     Aborted,
 }
 
-/// What to do after a turn of work.
-enum Next {
-    Again,
-    Wait,
-    Finish,
+/// Why the peer is heard no longer.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stop {
+    Abuse(Abuse),
+    Fault(Fault),
 }
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Abuse> for Stop {
+    fn from(abuse: Abuse) -> Self {
+        Self::Abuse(abuse)
+    }
+}
+
+/// The connection is over.
+struct Finished;
 
 impl<T, W, C, F> Run<T, W, C, F>
 where
@@ -82,7 +109,9 @@ where
     F: Future<Output = Response>,
 {
     pub(super) fn new(
-        wire: Wire<T>,
+        transport: T,
+        early: Bytes,
+        inserted: Bytes,
         call: C,
         settings: Arc<Settings>,
         info: Arc<ConnectionInfo>,
@@ -90,138 +119,131 @@ where
     ) -> Self {
         let limits = &settings.limits;
         let now = watch.now();
-        // Streams that the codec counts no more may still be finishing here, and there may be pushes.
+        // Streams that do not count any more may still be finishing, and there may be pushes.
         let streams =
             usize::try_from(limits.h2_streams_max).unwrap_or(STREAMS_MAX).min(STREAMS_MAX);
         let ready = Ready::new(2 * streams + 64);
-        let codec_waker = ready.waker(CODEC);
-        ready.set(CODEC);
         Self {
-            codec: Codec::new(wire.clone(), &settings),
+            link: Link::new(&settings, transport.is_write_vectored()),
+            received: early.len() as u64,
+            input: BytesMut::from(early),
+            inserted,
             slots: Slots::new(Arc::clone(&ready)),
             turns: Turns::default(),
             ledger: Ledger::new(limits, now),
             heads: Heads::new(settings.server.clone()),
             memory: BytesMut::new(),
             requests: 0,
+            pushes: 0,
             ending: Ending::No,
+            resets: 0,
+            overhead: 0,
             caught: None,
             timers: Timers::new(limits, info.id, now),
             armed: None,
-            signals: Signals::default(),
-            pings: None,
             fault: None,
             lingers: false,
-            wire,
             call,
             settings,
             info,
-            ready,
-            codec_waker,
+            transport,
             watch,
+            ready,
         }
     }
 
-    /// One turn of work: frames in, streams, frames out.
-    fn turn(&mut self, now: Instant) -> Next {
-        if self.lingers {
-            return self.linger();
-        }
-        if self.ready.take(CODEC)
-            && let Err(end) = self.exchange(now)
-        {
-            return self.finish_codec(end);
-        }
-        let heeded = self.heed_signals(now);
-        if let Some(abuse) = heeded.err().or_else(|| self.caught.take()) {
-            self.send_away(abuse, now);
-        }
-        self.poll_slots(now);
-        if let Err(end) = self.pump(now) {
-            return self.finish_codec(end);
-        }
-        Next::Wait
-    }
-
-    /// Reads frames, accepts requests and moves queued frames to the wire.
-    pub(super) fn exchange(&mut self, now: Instant) -> Result<(), Option<Failure>> {
-        let waker = self.codec_waker.clone();
-        let mut cx = Context::from_waker(&waker);
-        loop {
-            match self.codec.poll_accept(&mut cx) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(None) => return Err(None),
-                Poll::Ready(Some(Err(failure))) => return Err(Some(failure)),
-                Poll::Ready(Some(Ok(incoming))) => self.admit(incoming, now),
+    fn work(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Finished>> {
+        let now = self.watch.now();
+        self.poll_watch(cx, now)?;
+        // What had been read before this connection was known to be one.
+        let mut has_input = !self.input.is_empty();
+        for _ in 0..TURNS_MAX {
+            if self.lingers {
+                ready!(self.poll_linger(cx))?;
+            }
+            if has_input {
+                has_input = false;
+                self.hear(now);
+            }
+            let is_read_up = self.read(cx, now)?;
+            self.poll_slots(now);
+            self.pump(now);
+            self.end_if_done(now);
+            let drained = self.link.out.poll_drain(&mut self.transport, cx);
+            if let Poll::Ready(Err(error)) = drained {
+                return Poll::Ready(Err(self.finish_io(error)));
+            }
+            if self.lingers || !self.ready.is_quiet() {
+                continue;
+            }
+            if drained.is_ready() && (!is_read_up || self.can_send()) {
+                continue;
+            }
+            self.observe(now);
+            if self.arm(cx) {
+                break;
+            }
+            if self.ready.end() {
+                return Poll::Pending;
             }
         }
+        // Others on this thread have waited long enough.
+        self.observe(now);
+        let _ = self.ready.end();
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
-    /// Looks at what the meters noticed.
-    fn heed_signals(&mut self, now: Instant) -> Result<(), Abuse> {
-        for is_inbound in [true, false] {
-            let mut signals = std::mem::take(&mut self.signals);
-            {
-                let pipe = &mut *self.wire.lock();
-                let meter = if is_inbound { &mut pipe.inbound } else { &mut pipe.outbound };
-                if !meter.signals().is_empty() {
-                    std::mem::swap(meter.signals(), &mut signals);
+    /// Reads and understands what there is. False if it was left at that.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Finished> {
+        while self.ending != Ending::Aborted && !self.lingers {
+            if self.link.out.pending() >= self.settings.limits.output_bytes_max {
+                // A peer that does not read is not heard: whatever it wants would be more output.
+                return Ok(false);
+            }
+            if self.input.capacity() - self.input.len() < READ_MIN {
+                self.grow_input();
+            }
+            let read = pin!(self.transport.read_buf(&mut self.input)).poll(cx);
+            match read {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Err(self.finish_io(error)),
+                Poll::Ready(Ok(0)) => {
+                    return Err(self.finish_io(io::ErrorKind::UnexpectedEof.into()));
                 }
+                Poll::Ready(Ok(len)) => self.received += len as u64,
             }
-            let heeded = if signals.is_empty() {
-                Ok(())
-            } else if is_inbound {
-                self.heed_peer(&signals, now)
-            } else {
-                self.heed_codec(&signals, now)
-            };
-            signals.clear();
-            self.signals = signals;
-            heeded?;
+            self.hear(now);
         }
-        Ok(())
+        if self.input.is_empty() {
+            pool::give_read_buffer(std::mem::take(&mut self.input));
+        }
+        Ok(true)
     }
 
-    /// What the peer did.
-    fn heed_peer(&mut self, signals: &Signals, now: Instant) -> Result<(), Abuse> {
-        for (stream, _) in &signals.resets {
-            if let Some(index) = self.slots.find(*stream) {
-                self.close(index, Outcome::PeerGone, now);
-            }
+    fn grow_input(&mut self) {
+        if self.input.is_empty() {
+            self.input = pool::large_read_buffer();
+        } else {
+            self.input.reserve(pool::READ_LARGE_BYTES);
         }
-        for (stream, priority) in &signals.priorities {
-            if let Some(index) = self.slots.find(*stream)
-                && let Some(slot) = self.slots.get(index)
-            {
-                slot.exchange.priority = *priority;
-                self.turns.change(index, *priority);
-            }
-        }
-        if !signals.resets.is_empty() {
-            self.ledger.peer_reset(signals.resets.len(), now)?;
-        }
-        if self.ending == Ending::Aborted {
-            return Ok(());
-        }
-        self.ledger.overhead(signals.overhead_bytes, now)
     }
 
-    /// What left for the peer.
-    fn heed_codec(&mut self, signals: &Signals, now: Instant) -> Result<(), Abuse> {
-        for stream in &signals.ended {
-            if let Some(index) = self.slots.find(*stream) {
-                self.flushed(index, now);
+    /// Understands what was read.
+    fn hear(&mut self, now: Instant) {
+        match self.receive(now) {
+            Ok(()) => {}
+            Err(Stop::Abuse(abuse)) => self.send_away(abuse, now),
+            Err(Stop::Fault(fault)) => {
+                tracing::debug!(
+                    connection = self.info.id,
+                    rule = fault.rule,
+                    "HTTP/2 protocol error"
+                );
+                self.fault.get_or_insert(ConnectionError::Protocol(fault.rule));
+                self.abort(fault.reason, now);
             }
         }
-        for (stream, code) in &signals.resets {
-            if let Some(index) = self.slots.find(*stream) {
-                self.close(index, Outcome::PeerGone, now);
-            }
-            if is_fault_of_peer(Reason::from(*code)) {
-                self.ledger.own_reset()?;
-            }
-        }
-        Ok(())
     }
 
     /// Polls the streams whose wakers rang.
@@ -229,57 +251,18 @@ where
         for word in 0.. {
             let Some(mut bits) = self.ready.take_word(word) else { break };
             while bits != 0 {
-                let index = word * 64 + bits.trailing_zeros() as usize;
+                self.poll_slot(word * 64 + bits.trailing_zeros() as usize, now);
                 bits &= bits - 1;
-                if index == CODEC {
-                    // Taken along with the others: it is still to be served.
-                    self.ready.set(CODEC);
-                } else {
-                    self.poll_slot(index - bit(0), now);
-                }
             }
         }
     }
 
-    /// Hands the output to the transport.
-    fn drain(&mut self) -> Next {
-        if self.lingers {
-            return Next::Wait;
-        }
-        let mut cx = Context::from_waker(&self.codec_waker);
-        let polled = self.wire.lock().poll_drain(&mut cx);
-        match polled {
-            Poll::Ready(Err(error)) => self.finish_io(error),
-            // There is room again for those who have more to send.
-            Poll::Ready(Ok(())) if self.has_turns() => Next::Again,
-            _ => Next::Wait,
-        }
+    /// Whether a stream could send more at once.
+    fn can_send(&self) -> bool {
+        !self.lingers && !self.turns.is_empty() && self.link.send_window > 0
     }
 
-    fn has_turns(&self) -> bool {
-        !self.turns.is_empty() && self.wire.lock().send_window() > 0
-    }
-
-    /// The codec is finished: what is left is to close the transport without losing the last frames.
-    fn finish_codec(&mut self, end: Option<Failure>) -> Next {
-        match end {
-            Some(Failure::Io(error)) => return self.finish_io(error),
-            Some(Failure::Protocol(reason)) => {
-                if !self.codec.is_open() {
-                    // The codec has no connection yet on which it could say so (RFC 9113 §3.4).
-                    self.wire.lock().append(&go_away(reason));
-                }
-                self.fault.get_or_insert(ConnectionError::Protocol(describe(reason)));
-            }
-            Some(Failure::Peer(reason)) if reason != Reason::NO_ERROR => {
-                self.fault.get_or_insert(ConnectionError::PeerGone);
-            }
-            _ => {}
-        }
-        self.begin_linger()
-    }
-
-    fn finish_io(&mut self, error: io::Error) -> Next {
+    fn finish_io(&mut self, error: io::Error) -> Finished {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         match error.kind() {
             BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => {
@@ -292,41 +275,82 @@ where
                 self.fault.get_or_insert(ConnectionError::Io(error));
             }
         }
-        Next::Finish
+        Finished
     }
 
-    fn begin_linger(&mut self) -> Next {
-        let now = self.watch.now();
-        self.close_all(now);
-        self.lingers = true;
-        self.timers.close_after(self.settings.limits.linger_timeout, now);
-        self.linger()
-    }
-
-    /// Waits until the peer has seen our last frames: closing on unread bytes would reset them away.
-    fn linger(&mut self) -> Next {
-        let _ = self.ready.take(CODEC);
-        let mut cx = Context::from_waker(&self.codec_waker);
-        let pipe = &mut *self.wire.lock();
-        match pipe.poll_shutdown(&mut cx) {
-            Poll::Pending => Next::Wait,
-            Poll::Ready(Err(_)) => Next::Finish,
-            Poll::Ready(Ok(())) => match pipe.poll_discard(&mut cx, LINGER_BYTES) {
-                Poll::Ready(()) => Next::Finish,
-                Poll::Pending => Next::Wait,
-            },
+    /// Ends the connection if nothing is left of it but its end.
+    fn end_if_done(&mut self, now: Instant) {
+        if self.lingers || self.slots.live() > 0 {
+            return;
+        }
+        if self.link.is_peer_going && self.ending == Ending::No {
+            self.name_last_stream();
+        }
+        if matches!(self.ending, Ending::Final | Ending::Aborted) {
+            self.lingers = true;
+            self.timers.close_after(self.settings.limits.linger_timeout, now);
         }
     }
 
-    /// Two-phase GOAWAY (RFC 9113 §6.8): what has begun, or is on its way, is answered.
-    pub(super) fn announce_end(&mut self, now: Instant) {
-        if self.ending == Ending::No {
-            self.ending = Ending::Announced;
-            self.codec.announce_end();
-            self.ready.set(CODEC);
-            if !self.codec.is_open() {
-                self.timers.close_after(END_GRACE, now);
+    /// Waits until the peer has seen our last frames: closing on unread bytes would reset them away.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Finished>> {
+        let Poll::Ready(drained) = self.link.out.poll_drain(&mut self.transport, cx) else {
+            return self.park(cx);
+        };
+        if drained.is_err() {
+            return Poll::Ready(Err(Finished));
+        }
+        match Pin::new(&mut self.transport).poll_shutdown(cx) {
+            Poll::Pending => return self.park(cx),
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Finished)),
+            Poll::Ready(Ok(())) => {}
+        }
+        let until = self.received + LINGER_BYTES;
+        while self.received < until {
+            self.input.clear();
+            if self.input.capacity() < READ_MIN {
+                self.grow_input();
             }
+            match pin!(self.transport.read_buf(&mut self.input)).poll(cx) {
+                Poll::Pending => return self.park(cx),
+                Poll::Ready(Ok(len)) if len > 0 => self.received += len as u64,
+                Poll::Ready(_) => break,
+            }
+        }
+        Poll::Ready(Err(Finished))
+    }
+
+    /// Waits for the peer, or the deadline.
+    fn park(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Finished>> {
+        let now = self.watch.now();
+        self.observe(now);
+        if self.arm(cx) {
+            cx.waker().wake_by_ref();
+        }
+        let _ = self.ready.end();
+        Poll::Pending
+    }
+
+    /// First phase of GOAWAY (RFC 9113 §6.8): what has begun, or is on its way, is answered.
+    pub(super) fn announce_end(&mut self, now: Instant) {
+        if self.ending != Ending::No {
+            return;
+        }
+        self.ending = Ending::Announced;
+        let out = self.link.out.buffer();
+        frame::put_go_away(out, frame::STREAM_MAX, Reason::NoError);
+        frame::put_frame(out, kind::PING, 0, 0, END_PING);
+        self.timers.close_after(END_GRACE, now);
+    }
+
+    /// Second phase: no stream after the last is served.
+    pub(super) fn name_last_stream(&mut self) {
+        if matches!(self.ending, Ending::No | Ending::Announced) {
+            self.ending = Ending::Final;
+            let last = self.link.last_stream;
+            self.link.final_stream = Some(last);
+            frame::put_go_away(self.link.out.buffer(), last, Reason::NoError);
+            self.timers.close_later();
         }
     }
 
@@ -335,9 +359,8 @@ where
         if self.ending != Ending::Aborted {
             self.ending = Ending::Aborted;
             self.close_all(now);
-            self.codec.abort(reason);
-            self.ready.set(CODEC);
-            self.timers.close_after(self.settings.limits.linger_timeout, now);
+            let last = self.link.last_stream;
+            frame::put_go_away(self.link.out.buffer(), last, reason);
         }
     }
 
@@ -346,12 +369,13 @@ where
         if self.ending == Ending::Aborted {
             return;
         }
-        tracing::warn!(connection = self.info.id, peer = ?self.info.peer, %abuse, "HTTP/2 peer sent away");
+        let peer = self.info.peer;
+        tracing::warn!(connection = self.info.id, ?peer, %abuse, "HTTP/2 peer sent away");
         if let Some(observer) = &self.settings.observer {
             observer.on_abuse(&self.info, abuse);
         }
         self.fault.get_or_insert(ConnectionError::Protocol(abuse.reason()));
-        self.abort(Reason::ENHANCE_YOUR_CALM, now);
+        self.abort(Reason::EnhanceYourCalm, now);
     }
 
     fn close_all(&mut self, now: Instant) {
@@ -364,30 +388,29 @@ where
     }
 
     /// Does what time asks for.
-    fn on_time(&mut self, now: Instant) -> Next {
+    fn on_time(&mut self, now: Instant) -> Result<(), Finished> {
         while let Some(due) = self.timers.due(now) {
             match due {
                 Due::Sweep => self.sweep(now),
-                Due::Age => self.announce_end(now),
-                Due::Idle if self.codec.has_streams() => self.abort(Reason::NO_ERROR, now),
-                Due::Idle => self.announce_end(now),
-                Due::Ping => self.ping(),
+                Due::Age | Due::Idle => self.announce_end(now),
+                Due::Ping => {
+                    frame::put_frame(self.link.out.buffer(), kind::PING, 0, 0, b"still up");
+                }
                 Due::PingLost => {
                     self.fault.get_or_insert(ConnectionError::PeerGone);
-                    return Next::Finish;
+                    return Err(Finished);
                 }
                 Due::SlowFrame => self.send_away(Abuse::SlowFrame, now),
                 Due::WriteStall => {
-                    self.fault.get_or_insert(ConnectionError::Timeout("the peer takes no output"));
-                    return Next::Finish;
+                    let why = "the peer takes no output";
+                    self.fault.get_or_insert(ConnectionError::Timeout(why));
+                    return Err(Finished);
                 }
-                Due::Close if self.ending == Ending::Announced && self.codec.is_open() => {
-                    self.abort(Reason::NO_ERROR, now);
-                }
-                Due::Close => return Next::Finish,
+                Due::Close if self.ending == Ending::Announced => self.name_last_stream(),
+                Due::Close => return Err(Finished),
             }
         }
-        Next::Wait
+        Ok(())
     }
 
     /// Looks whether a stream is overdue.
@@ -402,48 +425,29 @@ where
             }
         }
         // A stream that begins before then has its own deadline later.
-        let sweep = nearest.map(|at| at.max(now + TICK));
-        self.timers.set_sweep(sweep);
+        self.timers.set_sweep(nearest.map(|at| at.max(now + TICK)));
     }
 
-    fn ping(&mut self) {
-        if self.pings.is_none() {
-            self.pings = self.codec.take_pings();
-        }
-        if let Some(pings) = &mut self.pings {
-            // The answer itself does not matter: any byte shows that the peer is there.
-            let _ = pings.poll_answer(&mut Context::from_waker(Waker::noop()));
-            pings.send();
-            self.ready.set(CODEC);
-        }
-    }
-
-    /// Notes what the turn of work left.
+    /// Notes what the work left.
     fn observe(&mut self, now: Instant) {
         let live = self.slots.live();
-        let sight = {
-            let pipe = self.wire.lock();
-            Sight {
-                live,
-                requests: self.requests,
-                inside: pipe.inbound.inside(),
-                received: pipe.received,
-                sent: pipe.sent,
-                has_output: pipe.pending() > 0,
-                is_ending: self.ending != Ending::No || self.lingers,
-            }
+        let is_inside = !self.input.is_empty() || self.link.block.is_some();
+        let inside = is_inside && self.link.content.is_none() && !self.lingers;
+        let sight = Sight {
+            live,
+            requests: self.requests,
+            inside: inside.then_some(self.link.frames),
+            received: self.received,
+            sent: self.link.out.sent,
+            has_output: self.link.out.pending() > 0,
+            is_ending: self.ending != Ending::No || self.lingers,
         };
         self.timers.observe(sight, now);
-        if self.ending == Ending::Announced {
-            match live {
-                0 if !self.timers.is_closing() => self.timers.close_after(END_GRACE, now),
-                0 => {}
-                _ => self.timers.close_later(),
-            }
-        }
         if live == 0 {
             self.slots.shrink();
-            self.memory = BytesMut::new();
+            if self.memory.capacity() > 0 {
+                pool::give_read_buffer(std::mem::take(&mut self.memory));
+            }
         }
     }
 
@@ -463,7 +467,7 @@ where
         has_event
     }
 
-    fn poll_watch(&mut self, cx: &mut Context<'_>, now: Instant) -> Next {
+    fn poll_watch(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Finished> {
         while let Poll::Ready(event) = self.watch.poll_event(cx) {
             match event {
                 crate::WatchEvent::Drain => {}
@@ -475,35 +479,6 @@ where
         }
         // Due or not: asking costs less than being told exactly.
         self.on_time(now)
-    }
-
-    fn work(&mut self, cx: &mut Context<'_>) -> Next {
-        let now = self.watch.now();
-        if let Next::Finish = self.poll_watch(cx, now) {
-            return Next::Finish;
-        }
-        for _ in 0..TURNS_MAX {
-            if let Next::Finish = self.turn(now) {
-                return Next::Finish;
-            }
-            if !self.ready.is_quiet() {
-                continue;
-            }
-            match self.drain() {
-                Next::Finish => return Next::Finish,
-                Next::Again => continue,
-                Next::Wait => {}
-            }
-            self.observe(now);
-            if self.arm(cx) {
-                return Next::Again;
-            }
-            if self.ready.end() {
-                return Next::Wait;
-            }
-        }
-        let _ = self.drain();
-        Next::Again
     }
 }
 
@@ -520,14 +495,8 @@ where
         let run = self.get_mut();
         run.ready.begin(cx.waker());
         match run.work(cx) {
-            Next::Wait => Poll::Pending,
-            Next::Again => {
-                // Others on this thread have waited long enough.
-                let _ = run.ready.end();
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Next::Finish => {
+            Poll::Pending | Poll::Ready(Ok(())) => Poll::Pending,
+            Poll::Ready(Err(Finished)) => {
                 let now = run.watch.now();
                 run.close_all(now);
                 Poll::Ready(run.fault.take().map_or(Ok(()), Err))
@@ -536,39 +505,12 @@ where
     }
 }
 
-/// Whether we reset a stream because of something that the peer did wrong.
-fn is_fault_of_peer(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::NO_ERROR | Reason::CANCEL | Reason::INTERNAL_ERROR | Reason::REFUSED_STREAM
-    )
-}
-
-/// RFC 9113 §7.
-fn describe(reason: Reason) -> &'static str {
-    match reason {
-        Reason::PROTOCOL_ERROR => "protocol error",
-        Reason::FLOW_CONTROL_ERROR => "flow-control error",
-        Reason::STREAM_CLOSED => "frame on a closed stream",
-        Reason::FRAME_SIZE_ERROR => "frame of a wrong size",
-        Reason::COMPRESSION_ERROR => "header compression error",
-        Reason::ENHANCE_YOUR_CALM => "excessive load",
-        _ => "connection error",
-    }
-}
-
-/// A GOAWAY frame that names no stream.
-fn go_away(reason: Reason) -> [u8; 17] {
-    let [r0, r1, r2, r3] = u32::from(reason).to_be_bytes();
-    [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, r0, r1, r2, r3]
-}
-
-/// The bit of the codec.
-const CODEC: usize = 0;
 /// Whatever the limits say: each costs a place.
 const STREAMS_MAX: usize = 10_000;
 /// After so many turns other connections get theirs.
 const TURNS_MAX: usize = 16;
+/// Less room than this is not worth a read.
+const READ_MIN: usize = 1024;
 /// What a peer may still send when everything is over.
 const LINGER_BYTES: u64 = 256 * 1024;
 /// For the last round trip of an orderly end.

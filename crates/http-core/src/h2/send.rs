@@ -1,19 +1,19 @@
-//! The content of a response on its way to the peer, one turn at a time.
+//! The content of a response that has not been sent.
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::codec::{Outgoing, Reason};
+use super::channel::Channel;
 use crate::{Body, BodyError, BodyStream, pieces::Pieces};
 
-/// Content that has not been sent.
+/// Content, and where more of it comes from.
 pub(super) struct Sender {
-    outgoing: Outgoing,
     source: Source,
     /// Taken from the source, and not sent.
     piece: Bytes,
@@ -29,81 +29,58 @@ enum Source {
     Memory,
     File(Pieces),
     Stream(Pin<Box<dyn BodyStream>>),
+    Tunnel(Arc<Channel>),
 }
 
-/// How a turn ended.
+/// What comes next.
 #[derive(Debug)]
-pub(super) enum Turn {
-    /// So many octets went to the codec; there is more.
-    Sent(usize),
-    /// The peer's window for this stream is closed; the stream's waker will tell.
-    Blocked,
-    /// The peer's window for the connection is closed.
-    Held,
-    /// The source has nothing yet; the stream's waker will tell.
-    Waiting,
-    /// The last octets went to the codec.
-    Done(usize),
+pub(super) enum Next {
+    /// So many octets are there.
+    Content(usize),
+    /// The end, perhaps with a trailer section.
+    End(Option<HeaderMap>),
     /// The source failed.
     Failed(BodyError),
-    /// The stream is gone.
-    Gone,
+    /// Nothing yet; the stream's waker will tell.
+    Waiting,
 }
 
 impl Sender {
-    pub(super) fn new(outgoing: Outgoing, body: Body, length: Option<u64>) -> Self {
+    pub(super) fn new(body: Body, length: Option<u64>) -> Self {
         let (source, piece) = match body {
             Body::File(file) => (Source::File(Pieces::new(file)), Bytes::new()),
             Body::Stream(stream) => (Source::Stream(stream), Bytes::new()),
             body => (Source::Memory, into_bytes(body)),
         };
         let is_last = matches!(source, Source::Memory);
-        Self { outgoing, source, piece, is_last, trailers: None, owed: length }
+        Self { source, piece, is_last, trailers: None, owed: length }
     }
 
-    /// Sends at most `unit` octets; none of content where that is zero.
-    pub(super) fn turn(&mut self, cx: &mut Context<'_>, unit: usize) -> Turn {
+    /// What a tunnel writes.
+    pub(super) fn tunnel(channel: Arc<Channel>) -> Self {
+        let source = Source::Tunnel(channel);
+        Self { source, piece: Bytes::new(), is_last: false, trailers: None, owed: None }
+    }
+
+    /// What comes next.
+    pub(super) fn next(&mut self, cx: &mut Context<'_>) -> Next {
         if self.piece.is_empty() && !self.is_last {
             match self.poll_source(cx) {
-                Poll::Pending => return Turn::Waiting,
-                Poll::Ready(Err(error)) => return Turn::Failed(error),
+                Poll::Pending => return Next::Waiting,
+                Poll::Ready(Err(error)) => return Next::Failed(error),
                 Poll::Ready(Ok(())) => {}
             }
         }
-        if self.piece.is_empty() {
-            return self.finish();
-        }
-        if unit == 0 {
-            return Turn::Held;
-        }
-        let room = match self.outgoing.poll_room(cx, unit.min(self.piece.len())) {
-            Ok(0) => return Turn::Blocked,
-            Ok(room) => room,
-            Err(_) => return Turn::Gone,
-        };
-        let now = self.piece.split_to(room);
-        let end = self.is_last && self.piece.is_empty() && self.trailers.is_none();
-        match self.outgoing.send(now, end) {
-            Ok(()) if end => Turn::Done(room),
-            Ok(()) => Turn::Sent(room),
-            Err(_) => Turn::Gone,
+        match self.piece.len() {
+            0 => Next::End(self.trailers.take()),
+            len => Next::Content(len),
         }
     }
 
-    pub(super) fn reset(&mut self, reason: Reason) {
-        self.outgoing.reset(reason);
-    }
-
-    pub(super) fn into_outgoing(self) -> Outgoing {
-        self.outgoing
-    }
-
-    fn finish(&mut self) -> Turn {
-        let sent = match self.trailers.take() {
-            Some(trailers) => self.outgoing.send_trailers(trailers),
-            None => self.outgoing.send(Bytes::new(), true),
-        };
-        if sent.is_ok() { Turn::Done(0) } else { Turn::Gone }
+    /// Takes at most `len` octets of what is there, and whether that was all there will ever be.
+    pub(super) fn take(&mut self, len: usize) -> (Bytes, bool) {
+        let content = self.piece.split_to(len.min(self.piece.len()));
+        (content, self.is_last && self.piece.is_empty() && self.trailers.is_none())
     }
 
     /// Puts the next octets into `piece`, or finds the end.
@@ -111,12 +88,16 @@ impl Sender {
         match &mut self.source {
             Source::Memory => self.is_last = true,
             Source::File(pieces) => {
-                match std::task::ready!(pieces.poll_piece(cx)) {
+                match ready!(pieces.poll_piece(cx)) {
                     Ok(piece) => self.piece = piece,
                     Err(error) => return Poll::Ready(Err(BodyError::File(error))),
                 }
                 self.is_last = pieces.left() == 0;
             }
+            Source::Tunnel(channel) => match ready!(channel.poll_sending()) {
+                Some(piece) => self.piece = piece,
+                None => self.is_last = true,
+            },
             Source::Stream(_) => return self.poll_stream(cx),
         }
         Poll::Ready(Ok(()))
@@ -125,7 +106,7 @@ impl Sender {
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         let Source::Stream(stream) = &mut self.source else { return Poll::Ready(Ok(())) };
         while self.piece.is_empty() && !self.is_last {
-            let Some(frame) = std::task::ready!(stream.as_mut().poll_frame(cx)) else {
+            let Some(frame) = ready!(stream.as_mut().poll_frame(cx)) else {
                 self.is_last = true;
                 break;
             };

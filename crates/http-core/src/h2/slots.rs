@@ -11,12 +11,7 @@ use std::{
 use http::{Method, StatusCode};
 
 use super::{
-    codec::{Content, Outgoing, Reason, Responder},
-    priority::Priority,
-    ready::Ready,
-    send::Sender,
-    timers::RATE_WINDOW,
-    upload::Progress,
+    channel::Channel, priority::Priority, ready::Ready, send::Sender, timers::RATE_WINDOW,
 };
 use crate::{Head, Limits, Outcome};
 
@@ -33,17 +28,21 @@ pub(super) struct Slot<F> {
 pub(super) enum Stage {
     Free,
     /// The handler works.
-    Handling(Responder),
+    Handling,
     /// Content is being sent.
     Sending(Box<Sender>),
-    /// Everything is with the codec; the last frame has not passed the meter.
-    Flushing(Outgoing),
     /// The answer is complete, the request is not: so much of its content is read and dropped.
-    Draining(Content, u64),
-    /// Nothing is left to do.
-    Flushed,
+    Draining(u64),
     /// What was a stream of frames is a stream of bytes.
-    Tunnel(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Tunnel(Box<TunnelStage>),
+    /// Nothing is left to do.
+    Done,
+}
+
+/// A tunnel: who uses it, and what he writes. Either may end first.
+pub(super) struct TunnelStage {
+    pub(super) run: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    pub(super) sender: Option<Sender>,
 }
 
 /// What is known of a request and its answer.
@@ -53,9 +52,18 @@ pub(super) struct Exchange {
     /// Kept only where somebody will ask.
     pub(super) head: Option<Head>,
     pub(super) priority: Priority,
-    pub(super) upload: Option<Arc<Progress>>,
-    /// The receiving half of a stream that may become a tunnel.
-    pub(super) content: Option<Content>,
+    /// Where the content of the request goes.
+    pub(super) channel: Option<Arc<Channel>>,
+    /// Octets that the peer may still send, or owes, where it announced how many.
+    pub(super) content_left: Option<u64>,
+    /// The whole request has come.
+    pub(super) is_received: bool,
+    /// Octets of content that the peer accepts on this stream.
+    pub(super) send_window: i64,
+    /// Octets of content that we accept.
+    pub(super) recv_window: i64,
+    /// Octets that were taken, and that the peer was not told of.
+    pub(super) returned: i64,
     pub(super) expects_continue: bool,
     pub(super) status: StatusCode,
     pub(super) body_bytes: u64,
@@ -68,7 +76,7 @@ pub(super) struct Exchange {
     pub(super) is_reported: bool,
     /// The body's source has nothing: the peer is not to blame for the silence.
     pub(super) awaits_source: bool,
-    /// Content that had come by `moved`.
+    /// Content that had been taken by `moved`.
     seen_bytes: u64,
     /// Since when, and from how much on, the pace of the upload is measured.
     rate_mark: (Instant, u64),
@@ -94,8 +102,12 @@ impl Exchange {
             method,
             head: None,
             priority: Priority::default(),
-            upload: None,
-            content: None,
+            channel: None,
+            content_left: None,
+            is_received: true,
+            send_window: 0,
+            recv_window: 0,
+            returned: 0,
             expects_continue: false,
             status: no_answer(),
             body_bytes: 0,
@@ -111,8 +123,8 @@ impl Exchange {
 
     /// Whether content came since the last call.
     pub(super) fn upload_moved(&mut self, now: Instant) -> bool {
-        let Some(upload) = &self.upload else { return false };
-        let bytes = upload.bytes();
+        let Some(channel) = &self.channel else { return false };
+        let bytes = channel.taken();
         let moved = bytes != self.seen_bytes;
         if moved {
             self.seen_bytes = bytes;
@@ -123,7 +135,7 @@ impl Exchange {
 
     fn check_upload(&mut self, limits: &Limits, now: Instant) -> Option<Overdue> {
         self.upload_moved(now);
-        let upload = self.upload.as_ref()?;
+        let channel = self.channel.as_ref()?;
         let (since, from) = self.rate_mark;
         let elapsed = now.saturating_duration_since(since);
         let mut is_slow = now.saturating_duration_since(self.moved) >= limits.body_stall_timeout;
@@ -133,7 +145,7 @@ impl Exchange {
             self.rate_mark = (now, self.seen_bytes);
         }
         // A handler that does not ask is not waiting for the peer.
-        (is_slow && upload.is_waiting()).then_some(Overdue::Upload)
+        (is_slow && channel.is_waiting()).then_some(Overdue::Upload)
     }
 }
 
@@ -144,12 +156,12 @@ impl<F> Slot<F> {
         let mut next = now + FAR;
         let mut nearer = |at: Option<Instant>| next = at.map_or(next, |at| next.min(at));
         let overdue = match &self.stage {
-            Stage::Handling(_) => {
+            Stage::Handling => {
                 let deadline =
                     limits.handler_timeout.and_then(|wait| exchange.began.checked_add(wait));
                 nearer(deadline);
                 let slow_upload = exchange.check_upload(limits, now);
-                if exchange.upload.is_some() {
+                if exchange.channel.is_some() {
                     nearer(exchange.rate_mark.0.checked_add(RATE_WINDOW));
                     let stall = exchange.moved.checked_add(limits.body_stall_timeout);
                     // A handler that does not ask may have passed it already.
@@ -157,12 +169,12 @@ impl<F> Slot<F> {
                 }
                 deadline.filter(|at| *at <= now).map(|_| Overdue::Handler).or(slow_upload)
             }
-            Stage::Sending(_) | Stage::Flushing(_) if !exchange.awaits_source => {
+            Stage::Sending(_) if !exchange.awaits_source => {
                 let deadline = exchange.moved.checked_add(limits.write_stall_timeout);
                 nearer(deadline);
                 deadline.filter(|at| *at <= now).map(|_| Overdue::Write)
             }
-            Stage::Draining(..) => {
+            Stage::Draining(_) => {
                 let deadline = exchange.moved.checked_add(DRAIN_TIME);
                 nearer(deadline);
                 deadline.filter(|at| *at <= now).map(|_| Overdue::Drain)
@@ -171,28 +183,20 @@ impl<F> Slot<F> {
         };
         (overdue, next)
     }
-
-    /// Resets the stream, as far as it is still ours.
-    pub(super) fn reset(&mut self, reason: Reason) {
-        match &mut self.stage {
-            Stage::Handling(responder) => responder.reset(reason),
-            Stage::Sending(sender) => sender.reset(reason),
-            Stage::Flushing(outgoing) => outgoing.reset(reason),
-            Stage::Free | Stage::Flushed | Stage::Draining(..) | Stage::Tunnel(_) => {}
-        }
-    }
 }
 
 /// The places.
 pub(super) struct Slots<F> {
     slots: Vec<Slot<F>>,
+    /// The stream in each, apart: looking for one goes through them all. 0 where the place is free.
+    streams: Vec<u32>,
     free: Vec<usize>,
     ready: Arc<Ready>,
 }
 
 impl<F> Slots<F> {
     pub(super) fn new(ready: Arc<Ready>) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), ready }
+        Self { slots: Vec::new(), streams: Vec::new(), free: Vec::new(), ready }
     }
 
     /// Streams that are being answered.
@@ -202,7 +206,7 @@ impl<F> Slots<F> {
 
     /// Whether another stream may begin.
     pub(super) fn has_room(&self) -> bool {
-        !self.free.is_empty() || bit(self.slots.len()) < self.ready.capacity()
+        !self.free.is_empty() || self.slots.len() < self.ready.capacity()
     }
 
     pub(super) fn get(&mut self, index: usize) -> Option<&mut Slot<F>> {
@@ -211,9 +215,7 @@ impl<F> Slots<F> {
 
     /// Where the stream with this identifier is.
     pub(super) fn find(&self, stream: u32) -> Option<usize> {
-        let is_it =
-            |slot: &Slot<F>| slot.exchange.stream == stream && !matches!(slot.stage, Stage::Free);
-        self.slots.iter().position(is_it)
+        self.streams.iter().position(|known| *known == stream)
     }
 
     /// Every index that may be live.
@@ -222,28 +224,35 @@ impl<F> Slots<F> {
     }
 
     /// A place for a stream; `None` where there are too many.
-    pub(super) fn open(&mut self, exchange: Exchange, responder: Responder) -> Option<usize> {
-        let stage = Stage::Handling(responder);
+    pub(super) fn open(&mut self, exchange: Exchange) -> Option<usize> {
+        let stage = Stage::Handling;
+        let stream = exchange.stream;
         if let Some(index) = self.free.pop() {
             let slot = self.slots.get_mut(index)?;
             slot.stage = stage;
             slot.exchange = exchange;
+            *self.streams.get_mut(index)? = stream;
             return Some(index);
         }
         let index = self.slots.len();
-        if bit(index) >= self.ready.capacity() {
+        if index >= self.ready.capacity() {
             return None;
         }
-        let waker = self.ready.waker(bit(index));
+        let waker = self.ready.waker(index);
         self.slots.push(Slot { waker, future: Box::pin(None), stage, exchange });
+        self.streams.push(stream);
         Some(index)
     }
 
     /// Frees a place.
-    pub(super) fn close(&mut self, index: usize, now: Instant) {
-        if let Some(slot) = self.get(index) {
+    pub(super) fn close(&mut self, index: usize) {
+        if let (Some(slot), Some(stream)) = (self.slots.get_mut(index), self.streams.get_mut(index))
+            && *stream != 0
+        {
             slot.stage = Stage::Free;
-            slot.exchange = Exchange::new(0, Method::GET, now);
+            slot.exchange.channel = None;
+            slot.exchange.head = None;
+            *stream = 0;
             self.free.push(index);
         }
     }
@@ -253,13 +262,9 @@ impl<F> Slots<F> {
         if self.live() == 0 && self.slots.len() > KEPT_WHEN_IDLE {
             self.free = Vec::new();
             self.slots = Vec::new();
+            self.streams = Vec::new();
         }
     }
-}
-
-/// The bit of a slot among those of the connection; the first is the codec's.
-pub(super) fn bit(index: usize) -> usize {
-    index + 1
 }
 
 /// What an observer is told where the peer left before the answer: nginx's number for it.

@@ -128,10 +128,6 @@ impl Timers {
         self.close_at = None;
     }
 
-    pub(super) fn is_closing(&self) -> bool {
-        self.close_at.is_some()
-    }
-
     /// The nearest stream's deadline, found by looking at all.
     pub(super) fn set_sweep(&mut self, at: Option<Instant>) {
         self.sweep_at = at;

@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::meter::FRAME_HEAD;
+use super::frame::FrameHead;
 use crate::Head;
 
 /// Why a request cannot go on as stream 1.
@@ -56,7 +56,7 @@ pub(crate) fn upgrade_prefix(head: &Head, settings: &[u8]) -> Result<Bytes, Refu
 
 /// One HEADERS frame, or one and CONTINUATION frames.
 fn frames(block: &[u8]) -> Result<Bytes, Refused> {
-    let mut frames = BytesMut::with_capacity(block.len() + 2 * FRAME_HEAD);
+    let mut frames = BytesMut::with_capacity(block.len() + 2 * FrameHead::LEN);
     let count = block.len().div_ceil(PAYLOAD_MAX);
     for (index, payload) in block.chunks(PAYLOAD_MAX).enumerate() {
         let len = u32::try_from(payload.len()).map_err(|_| Refused::Request)?;
@@ -171,7 +171,7 @@ mod tests {
         for (name, value) in fields {
             put_field(&mut block, name, value);
         }
-        assert_eq!(frames[FRAME_HEAD..], block);
+        assert_eq!(frames[FrameHead::LEN..], block);
         assert_eq!(frames[..5], [0, 0, block.len() as u8, HEADERS, END_STREAM | END_HEADERS]);
     }
 

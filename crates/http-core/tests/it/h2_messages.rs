@@ -113,7 +113,8 @@ async fn heads_arrive_as_http1_would_have_them() {
         .body(())
         .unwrap();
     let answer = client.exchange(request, b"").await;
-    let want = "GET /head?q=1 Some(\"a.test:8443\")\nhost: a.test:8443\ncookie: a=1; b=2\nx-field: value\n";
+    let want = "GET /head?q=1 Some(\"a.test:8443\")\n\
+                x-field: value\ncookie: a=1; b=2\nhost: a.test:8443\n";
     assert_eq!(answer.text(), want);
 }
 

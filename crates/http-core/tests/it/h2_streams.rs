@@ -146,7 +146,7 @@ async fn extended_connect_makes_a_tunnel() {
     }
     assert!(echo == sent);
     tokio::task::yield_now().await;
-    assert_eq!(server.log.exchanges().last(), Some(&(200, Outcome::Complete, 0)));
+    assert_eq!(server.log.exchanges().last(), Some(&(200, Outcome::Complete, 600_010)));
 }
 
 #[tokio::test]
