@@ -96,6 +96,16 @@ const TABLES: &[Table] = &[
             ("/v.json", "/{f}.json f=v"),
         ],
     },
+    Table {
+        patterns: &["/a{x}b", "/ab{x}", "/{x}ab"],
+        rows: &[
+            ("/abcb", "/ab{x} x=cb"),
+            ("/acb", "/a{x}b x=c"),
+            ("/acab", "/a{x}b x=ca"),
+            ("/cab", "/{x}ab x=c"),
+            ("/ab", "-"),
+        ],
+    },
     // A catch-all takes what is left, and nothing is something.
     Table {
         patterns: &["/files/{*path}", "/files/list", "/files/{id}/meta", "/{*all}"],

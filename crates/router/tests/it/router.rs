@@ -178,7 +178,10 @@ fn slash_policy_is_inherited_and_overridden() {
         .get("/a", Echo("a"))
         .group("/m", |g| g.slash(SlashPolicy::Match).get("/b", Echo("b")))
         .host("s.test", |s| s.slash(SlashPolicy::Strict).get("/c", Echo("c")))
-        .host("r.test", |s| s.get("/d", Echo("d")).post("/d/", Echo("post")))
+        .host("r.test", |s| {
+            let site = s.get("/d", Echo("d")).post("/d/", Echo("post"));
+            site.get("/e", Echo("get")).any("/e/", Echo("any"))
+        })
         .build()
         .unwrap();
     assert_eq!(ask(&router, "POST", "x", "/a/"), "405 GET, HEAD, OPTIONS");
@@ -189,6 +192,10 @@ fn slash_policy_is_inherited_and_overridden() {
     assert_eq!(ask(&router, "GET", "r.test", "/d/"), "308 /d");
     assert_eq!(ask(&router, "POST", "r.test", "/d/"), "200 post");
     assert_eq!(ask(&router, "POST", "r.test", "/d"), "308 /d/");
+    // A route of every method leaves nothing to its twin.
+    assert_eq!(ask(&router, "GET", "r.test", "/e/"), "200 any");
+    assert_eq!(ask(&router, "GET", "r.test", "/e"), "200 get");
+    assert_eq!(ask(&router, "PUT", "r.test", "/e"), "308 /e/");
 }
 
 #[test]
