@@ -128,6 +128,14 @@ pub enum Problem {
         /// Where it was added.
         at: &'static Location<'static>,
     },
+    /// One place has two fallbacks.
+    #[error("a fallback ({second_at}) where there is one ({first_at})")]
+    TwoFallbacks {
+        /// Where the first was set.
+        first_at: &'static Location<'static>,
+        /// Where the other was set.
+        second_at: &'static Location<'static>,
+    },
 }
 
 impl BuildError {

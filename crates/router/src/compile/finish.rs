@@ -25,7 +25,8 @@ impl Compiler {
         }
         self.add_aliases();
         let plans = std::mem::take(&mut self.sites);
-        let fallback = plans.first().and_then(|default| default.fallback.clone());
+        let inherited = plans.first().and_then(|default| default.fallback.as_ref());
+        let inherited = inherited.map(|fallback| fallback.handler.clone());
         let mut hosts = Hosts::default();
         let mut answers = Answers::default();
         let mut sites = Vec::with_capacity(plans.len());
@@ -33,11 +34,10 @@ impl Compiler {
             if let Some(host) = &plan.host {
                 hosts.insert(host, u32::try_from(number).expect("fewer than 2^32 sites"));
             }
-            sites.push(self.site(plan, fallback.as_ref(), &mut answers));
+            sites.push(self.site(plan, inherited.as_ref(), &mut answers));
         }
-        let host = |flat: &Flat| sites.get(flat.site).and_then(|site| site.host.clone());
         let inner = Inner {
-            routes: self.routes.iter().map(|flat| flat.info(host(flat))).collect(),
+            routes: self.routes.iter().map(Flat::info).collect(),
             patterns: self.routes.into_iter().map(|flat| flat.pattern).collect(),
             sites,
             hosts,
@@ -79,7 +79,7 @@ impl Compiler {
         }
     }
 
-    fn site(&self, plan: SitePlan, fallback: Option<&BoxHandler>, answers: &mut Answers) -> Site {
+    fn site(&self, plan: SitePlan, inherited: Option<&BoxHandler>, answers: &mut Answers) -> Site {
         let mut tree = PathTree::builder();
         let mut everything = Vec::new();
         for leaf in plan.leaves {
@@ -95,13 +95,12 @@ impl Compiler {
         }
         let everything = allow(everything.iter().map(Some));
         let around = plan.middleware.as_slice();
-        let fallback = match plan.fallback.as_ref().or(fallback) {
-            Some(handler) => Fallback::Custom(Endpoint {
-                chain: chain(around, handler.clone()),
-                names: None,
-                route: None,
-                how: How::Direct,
-            }),
+        let own = plan.fallback.as_ref().map(|own| chain(&own.middleware, own.handler.clone()));
+        let custom = own.or_else(|| Some(chain(around, inherited?.clone())));
+        let fallback = match custom {
+            Some(chain) => {
+                Fallback::Custom(Endpoint { chain, names: None, route: None, how: How::Direct })
+            }
             None => Fallback::NotFound(answers.make(StatusCode::NOT_FOUND, None, around)),
         };
         Site {
@@ -155,9 +154,9 @@ impl Flat {
         }
     }
 
-    fn info(&self, host: Option<Box<str>>) -> RouteInfo {
+    fn info(&self) -> RouteInfo {
         RouteInfo {
-            host,
+            host: self.host.clone(),
             methods: self.route.methods.each().into_iter().flatten().collect(),
             pattern: self.pattern.as_str().into(),
             name: self.route.name.clone(),

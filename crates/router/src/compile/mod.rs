@@ -28,6 +28,8 @@ pub(crate) fn compile(builder: RouterBuilder) -> Result<Router, BuildError> {
 #[derive(Debug, Clone, Default)]
 struct Scope {
     site: usize,
+    /// The host as it is written here: its parameters may have other names elsewhere.
+    host: Option<HostPattern>,
     prefix: String,
     middleware: Vec<Arc<Named>>,
     slash: SlashPolicy,
@@ -47,6 +49,7 @@ struct Compiler {
 #[derive(Debug)]
 struct Flat {
     site: usize,
+    host: Option<Box<str>>,
     pattern: Pattern,
     route: Route,
     middleware: Vec<Arc<Named>>,
@@ -58,10 +61,17 @@ struct Flat {
 struct SitePlan {
     host: Option<HostPattern>,
     middleware: Vec<Arc<Named>>,
-    fallback: Option<BoxHandler>,
+    fallback: Option<FallbackPlan>,
     leaves: Vec<LeafPlan>,
     /// Leaves by the shape of their pattern.
     leaf_places: HashMap<String, usize>,
+}
+
+#[derive(Debug)]
+struct FallbackPlan {
+    handler: BoxHandler,
+    middleware: Vec<Arc<Named>>,
+    at: &'static Location<'static>,
 }
 
 /// The endpoints of one pattern: route, method (`None`: any), and why.
@@ -134,9 +144,14 @@ impl Compiler {
             let mut route = Route::any("/{*path}", handler).of_kind(Kind::Mount);
             route.at = at;
             self.add(route, scope);
-        } else if let Some(site) = self.sites.get_mut(scope.site) {
-            site.fallback.get_or_insert(handler);
+            return;
         }
+        let Some(site) = self.sites.get_mut(scope.site) else { return };
+        if let Some(first) = &site.fallback {
+            self.problems.push(Problem::TwoFallbacks { first_at: first.at, second_at: at });
+            return;
+        }
+        site.fallback = Some(FallbackPlan { handler, middleware: scope.middleware.clone(), at });
     }
 
     fn add_host(&mut self, entry: HostEntry, scope: &Scope) {
@@ -159,9 +174,9 @@ impl Compiler {
         if site == next {
             let mut middleware = scope.middleware.clone();
             middleware.extend(routes.middleware.iter().cloned());
-            self.sites.push(SitePlan::new(Some(pattern), middleware));
+            self.sites.push(SitePlan::new(Some(pattern.clone()), middleware));
         }
-        self.collect(routes, &Scope { site, ..scope.clone() });
+        self.collect(routes, &Scope { site, host: Some(pattern), ..scope.clone() });
     }
 
     fn add(&mut self, route: Route, scope: &Scope) {
@@ -181,19 +196,24 @@ impl Compiler {
                 return;
             }
         };
-        let names = self.names(&pattern, &route, scope.site);
+        let names = self.names(&pattern, &route, scope.host.as_ref());
         self.check_route(&pattern, &route, names.as_deref());
         let mut middleware = scope.middleware.clone();
         middleware.extend(route.middleware.iter().cloned());
         let (site, slash) = (scope.site, scope.slash);
+        let host = scope.host.as_ref().map(|host| host.as_str().into());
         let number = self.routes.len();
         self.place(number, site, &pattern, &route);
-        self.routes.push(Flat { site, pattern, route, middleware, slash, names });
+        self.routes.push(Flat { site, host, pattern, route, middleware, slash, names });
     }
 
     /// Names of host and path parameters.
-    fn names(&mut self, pattern: &Pattern, route: &Route, site: usize) -> Option<Arc<[Box<str>]>> {
-        let host = self.sites.get(site).and_then(|site| site.host.as_ref());
+    fn names(
+        &mut self,
+        pattern: &Pattern,
+        route: &Route,
+        host: Option<&HostPattern>,
+    ) -> Option<Arc<[Box<str>]>> {
         let mut names: Vec<Box<str>> = Vec::new();
         names.extend(host.into_iter().flat_map(HostPattern::names).map(Into::into));
         for name in pattern.names() {

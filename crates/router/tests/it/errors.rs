@@ -74,6 +74,8 @@ fn all_problems_are_listed() {
         .route(Route::new(&[], "/none", Echo("i")))
         .redirect("/r1/{a}", Redirect::permanent("/to/{b}"))
         .redirect("/r2/{*to}", Redirect::permanent("{to}"))
+        .fallback(Echo("j"))
+        .merge(Router::builder().fallback(Echo("k")))
         .build()
         .unwrap_err();
     let names: Vec<&str> = error
@@ -90,6 +92,7 @@ fn all_problems_are_listed() {
             Problem::PathPolicyInside { .. } => "policy",
             Problem::RedirectParam { .. } => "redirect param",
             Problem::RedirectTarget { .. } => "redirect target",
+            Problem::TwoFallbacks { .. } => "fallback",
             _ => "?",
         })
         .collect();
@@ -104,13 +107,14 @@ fn all_problems_are_listed() {
         "no method",
         "redirect param",
         "redirect target",
+        "fallback",
         "host",
         "host",
         "param",
         "name",
     ];
     assert_eq!(names, want, "{error}");
-    assert!(error.to_string().starts_with("14 problems in the routes\n"), "{error}");
+    assert!(error.to_string().starts_with("15 problems in the routes\n"), "{error}");
 }
 
 #[test]

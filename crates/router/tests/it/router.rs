@@ -62,6 +62,19 @@ fn a_site_does_not_fall_back_to_the_default_routes() {
 }
 
 #[test]
+fn modules_may_name_the_parameters_of_one_host_otherwise() {
+    let router = Router::builder()
+        .host("{tenant}.test", |site| site.get("/a", Echo("a")))
+        .host("{customer}.test", |site| site.with(Mark('m')).get("/b", Echo("b")))
+        .build()
+        .unwrap();
+    assert_eq!(ask(&router, "GET", "x.test", "/a"), "200 a tenant=x");
+    assert_eq!(ask(&router, "GET", "x.test", "/b"), "200 mb customer=x");
+    let hosts: Vec<_> = router.routes().map(|route| route.host.as_deref()).collect();
+    assert_eq!(hosts, [Some("{tenant}.test"), Some("{customer}.test")]);
+}
+
+#[test]
 fn host_and_path_parameters_are_seen_together() {
     let router = Router::builder()
         .host("{a}.{b}.test", |site| site.get("/{c}/{d}", Echo("all")))
