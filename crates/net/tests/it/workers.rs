@@ -9,7 +9,10 @@ use std::{
 use hearth_http_core::{Exchange, Observer, Response, handler_fn};
 use hearth_net::{BlockingPool, Listener, NetLimits, Server};
 
-use crate::support::{Running, eventually, hello, local, logs, settings, start, start_with};
+use crate::support::{
+    Running, client_config, eventually, hello, local, logs, settings, start, start_with,
+    tls_config, tls_connect,
+};
 
 /// Answers the name of its thread, and keeps what threads there were.
 fn names(builder: hearth_net::ServerBuilder) -> HashSet<String> {
@@ -64,6 +67,26 @@ fn few_connections_are_spread_evenly() {
 fn one_runtime_can_be_shared_by_threads() {
     let seen = names(Server::builder().shared_runtime(2));
     assert!(!seen.is_empty() && seen.iter().all(|name| name == "hearth-shared"), "{seen:?}");
+}
+
+#[test]
+fn a_shared_runtime_has_tls_timers_and_drain() {
+    let quick = settings(|settings| settings.limits.idle_timeout = Duration::from_millis(300));
+    let listener = Listener::bind(local()).tls(tls_config(&["a.test"])).settings(quick);
+    let builder = Server::builder().shared_runtime(2).listen(listener, Arc::new(hello()));
+    let server = builder.bind().expect("a free port").start().expect("threads");
+    let server = Running { handle: server };
+    let client = || tls_connect(server.address(), "a.test", &client_config(&[])).expect("shaken");
+    let mut idle = client();
+    assert_eq!(idle.get("/").expect("an answer").1, "hello");
+    assert!(idle.closes().expect("its time was up") < Duration::from_secs(5));
+    let mut active = client();
+    active.send("/slow").expect("sent");
+    eventually("it is in progress", || server.handle.stats().tls_handshakes == 2);
+    std::thread::sleep(Duration::from_millis(50));
+    let report = server.drain();
+    assert_eq!((report.aborted, report.stuck_workers), (0, 0));
+    assert_eq!(active.answer().expect("an answer").1, "slow");
 }
 
 #[test]
