@@ -1,8 +1,8 @@
 //! Pipelined group commit: one sequence, one log, many waiters.
 //!
 //! A committer takes its place in the queue, applies its changes to the memtable (invisible until
-//! published) and waits. Whoever waits first leads: it writes and syncs everything queued, publishes
-//! it, hands the lead to a waiter of the next group and wakes its own. A lone writer so pays no
+//! published) and waits. Whoever waits first leads: it writes and syncs everything queued,
+//! publishes it, hands the lead to a waiter of the next group and wakes its own. A lone writer so pays no
 //! thread switch; many writers share each sync.
 
 use std::{
@@ -293,7 +293,7 @@ impl Log {
         Ok((ticket, table))
     }
 
-    /// Blocks until the commit is durable (or written, if it asked for no more), leading if need be.
+    /// Blocks until the commit is durable (or written, if it asked for no more); leads if need be.
     pub(crate) fn wait(&self, ticket: &Ticket) -> Result<()> {
         loop {
             match ticket.state.load(Ordering::Acquire) {

@@ -9,10 +9,10 @@ pub enum Error {
     /// The store was closed while the operation waited. Act: the caller.
     #[error("the store is closed")]
     Closed,
-    /// Another transaction changed what this one read or wants to write. Act: retry the transaction.
+    /// Another transaction changed what this one read or wants to write. Act: retry.
     #[error("a concurrent transaction committed a conflicting change")]
     Conflict,
-    /// Acknowledged bytes are damaged. Act: the operator restores from a backup or opens with salvage.
+    /// Acknowledged bytes are damaged. Act: the operator restores a backup, or opens to salvage.
     #[error("{file} is damaged at byte {offset}: {detail}")]
     Corruption {
         /// The damaged file, relative to the store.

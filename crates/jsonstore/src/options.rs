@@ -15,7 +15,8 @@ pub enum Durability {
     /// When it survives power loss.
     #[default]
     Sync,
-    /// When it survives the death of the process; power loss may cost the last `Options::sync_interval`.
+    /// When it survives the death of the process; power loss may cost the last
+    /// `Options::sync_interval`.
     Interval,
 }
 
@@ -42,7 +43,8 @@ pub struct Options {
     pub read_only: bool,
     /// Encrypts everything. Must be the same at every opening. Default: none.
     pub key: Option<MasterKey>,
-    /// Caches and memtables together: 40 % documents, 35 % blocks, 25 % memtables. Default: 128 MiB.
+    /// Caches and memtables together: at most 35 % for blocks, 25 % for a memtable, the rest for
+    /// documents. Default: 128 MiB.
     pub memory_budget: usize,
     /// Size of a log file; fixed when the store is created. Default: 64 MiB.
     pub wal_file_bytes: u64,

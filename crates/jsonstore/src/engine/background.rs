@@ -28,7 +28,7 @@ const SCRUB_BYTES_PER_SECOND: u64 = 10 << 20;
 const SCRUB_PAUSE_MIN: Duration = Duration::from_secs(60);
 
 impl Core {
-    /// Does one piece of background work, if there is any. Simulations call it; threads do otherwise.
+    /// Does one piece of background work, if there is any; for simulations.
     pub(crate) fn step(&self) -> bool {
         self.log.step() || self.flush_one().unwrap_or(false) || self.compact_one().unwrap_or(false)
     }
@@ -409,7 +409,10 @@ impl Core {
         }
         let reserve = self.options.disk_reserve_bytes;
         let Ok(free) = self.options.vfs.free_space(&self.dir) else { return };
-        let failed = matches!(&*self.background_error.lock(), Some(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull);
+        let failed = match &*self.background_error.lock() {
+            Some(Error::Io { source, .. }) => source.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        };
         if free < reserve {
             self.log.refuse(Some(Error::DiskFull { free, reserve }));
         } else {

@@ -121,7 +121,11 @@ mod tests {
     #[test]
     fn values_round_trip_with_and_without_dictionary() {
         let docs: Vec<Vec<u8>> = (0..2000)
-            .map(|i| format!("{{\"name\":\"user {i}\",\"city\":\"Berlin\",\"roles\":[\"reader\",\"writer\"],\"n\":{}}}", i * 7919).into_bytes())
+            .map(|i| {
+                let n = i * 7919;
+                let text = format!("{{\"name\":\"user {i}\",\"city\":\"Berlin\",\"n\":{n},");
+                (text + "\"roles\":[\"reader\",\"writer\"]}").into_bytes()
+            })
             .collect();
         let samples: Vec<&[u8]> = docs.iter().map(Vec::as_slice).collect();
         let all = Dictionaries::default();

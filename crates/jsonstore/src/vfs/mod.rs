@@ -101,10 +101,6 @@ pub trait VFile: Send + Sync + fmt::Debug {
     fn len(&self) -> io::Result<u64>;
     /// Hints that reads will jump about.
     fn advise_random(&self) {}
-    /// The file as memory, where that is possible; only for files that never change again.
-    fn map(&self) -> Option<bytes::Bytes> {
-        None
-    }
 }
 
 /// Fills `into` or fails with `UnexpectedEof`.
