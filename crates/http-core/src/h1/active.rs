@@ -41,6 +41,8 @@ pub(crate) struct Active<'c, T: Transport, W: Watch> {
     pub(crate) write_stalled_since: Option<Instant>,
     /// Responses in the output since it was last empty.
     batched: usize,
+    /// Reads that found something, one after the other.
+    busy_reads: usize,
     trace: Option<Box<Trace>>,
 }
 
@@ -70,6 +72,7 @@ impl<'c, T: Transport, W: Watch> Active<'c, T, W> {
             handler_deadline: None,
             write_stalled_since: None,
             batched: 0,
+            busy_reads: 0,
             trace,
         }
     }
@@ -109,6 +112,17 @@ impl<'c, T: Transport, W: Watch> Active<'c, T, W> {
             }
         }
         Ok(())
+    }
+
+    /// Whether this connection has had its turn. A peer that sends without pause would otherwise
+    /// keep the others of the worker waiting.
+    pub(crate) fn must_yield(&mut self, cx: &mut Context<'_>) -> bool {
+        self.busy_reads += 1;
+        let is_over = self.busy_reads.is_multiple_of(BUSY_READS_MAX);
+        if is_over {
+            cx.waker().wake_by_ref();
+        }
+        is_over
     }
 
     /// Writes what there is, and reports the exchanges that are complete with it.
@@ -212,6 +226,11 @@ impl<'c, T: Transport, W: Watch> Active<'c, T, W> {
     /// Notes an exchange for the observer, which hears of it when its last byte is handed over.
     pub(crate) fn record(&mut self, status: StatusCode, body_bytes: u64, outcome: Outcome) {
         let Some(trace) = &mut self.trace else { return };
+        if self.core.settings.observer.is_none() {
+            // It is here for the head alone, which an upgrade might have needed.
+            trace.head = None;
+            return;
+        }
         trace.record(status, body_bytes, self.begun, outcome);
         if self.output.is_empty() {
             self.report(false);
@@ -248,6 +267,8 @@ impl<T: Transport, W: Watch> Drop for Active<'_, T, W> {
     }
 }
 
+/// Reads between two turns of others.
+const BUSY_READS_MAX: usize = 16;
 /// With less room than this a read is not worth its system call.
 const READ_ROOM_MIN: usize = 512;
 pub(crate) const WRITE_STALLED: ConnectionError =

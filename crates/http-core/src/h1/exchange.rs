@@ -61,6 +61,7 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
                 return Poll::Ready(Next::Idle);
             }
             match self.poll_read(cx) {
+                Poll::Ready(Ok(_)) if self.must_yield(cx) => return Poll::Pending,
                 Poll::Ready(Ok(_)) => continue,
                 Poll::Ready(Err(error)) => return Poll::Ready(Next::Slow(Slow::Abort(error))),
                 Poll::Pending => {}
