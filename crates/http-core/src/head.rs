@@ -45,6 +45,10 @@ impl Slots {
         self.0.push(slot);
     }
 
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&Slot) -> bool) {
+        self.0.retain(keep);
+    }
+
     fn list() -> Vec<Slot> {
         pool::take(&POOL).unwrap_or_else(|| Vec::with_capacity(24))
     }

@@ -195,6 +195,14 @@ impl Request {
             .push_interim(self.parts().stream_id, crate::connection::Interim::Push(target.into()));
     }
 
+    /// See [`Settings::drop_underscore_fields`](crate::Settings::drop_underscore_fields).
+    pub(crate) fn drop_underscore_fields(&mut self) {
+        let head = &mut self.parts_mut().head;
+        let mut slots = std::mem::take(&mut head.slots);
+        slots.retain(|slot| !head.bytes(slot.name).contains(&b'_'));
+        head.slots = slots;
+    }
+
     /// Used by the HTTP/2 driver to tell streams of one connection apart.
     pub(crate) fn set_stream_id(&mut self, id: u32) {
         self.parts_mut().stream_id = id;

@@ -16,6 +16,9 @@ pub struct Settings {
     pub observer: Option<Arc<dyn Observer>>,
     /// The `server` field of every response; none by default.
     pub server: Option<HeaderValue>,
+    /// Whether request fields with `_` in their names are left out, because what stands behind may
+    /// not tell `_` from `-`, as CGI does. Default no.
+    pub drop_underscore_fields: bool,
     /// Whether `Upgrade: h2c` is honoured on cleartext connections. Default no.
     pub h2c_upgrade: bool,
     /// Whether extended CONNECT (RFC 8441) is offered to HTTP/2 peers. Default no.

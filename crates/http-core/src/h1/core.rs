@@ -24,7 +24,8 @@ pub(crate) struct Core<T, W> {
     retires_at: Instant,
     /// What the watch was told last.
     told: Told,
-    pub(crate) requests: u64,
+    /// Requests so far; small, because every idle connection has it.
+    pub(crate) requests: u32,
     pub(crate) is_draining: bool,
     /// The peer has sent its last byte.
     pub(crate) read_closed: bool,
@@ -162,7 +163,7 @@ impl<T: Transport, W: Watch> Core<T, W> {
     pub(crate) fn is_at_end_of_life(&self, now: Instant) -> bool {
         self.is_draining
             || self.watch.is_draining()
-            || self.requests >= self.settings.limits.requests_per_connection_max
+            || u64::from(self.requests) >= self.settings.limits.requests_per_connection_max
             || now > self.retires_at
     }
 }

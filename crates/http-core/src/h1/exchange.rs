@@ -101,8 +101,11 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
     /// Starts an exchange.
     fn begin(&mut self, parsed: Parsed) -> Next {
         let Parsed { mut request, facts } = parsed;
-        self.core.requests += 1;
+        self.core.requests = self.core.requests.saturating_add(1);
         self.facts = facts;
+        if self.core.settings.drop_underscore_fields {
+            request.drop_underscore_fields();
+        }
         if facts.offers_upgrade
             && let Some(request) = self.h2c_request(request.head())
         {

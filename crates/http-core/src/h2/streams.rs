@@ -351,6 +351,9 @@ where
             }
         }
         let mut request = Request::new(head, body, Arc::clone(&self.info));
+        if self.settings.drop_underscore_fields {
+            request.drop_underscore_fields();
+        }
         request.set_stream_id(stream);
         slot.future.set(Some((self.call)(request)));
         self.poll_handler(index, now);

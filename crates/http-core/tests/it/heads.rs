@@ -1,6 +1,8 @@
 //! Request line and header section: RFC 9112 §2, §3, §5 and RFC 9110 §5.
 
-use crate::support::{answered, conversation, refused};
+use hearth_http_core::{Request, Response, Settings, handler_fn};
+
+use crate::support::{Peer, answered, conversation, refused};
 
 #[test]
 fn request_lines() {
@@ -237,5 +239,23 @@ fn expectations_and_options() {
     }
     for option in ["x", "te, x", "keep-alive", ",, close ,", ""] {
         answered("RFC 9110 §7.6.1", get(&format!("connection: {option}")), &["GET / "]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_with_underscores_can_be_left_out() {
+    let fields = handler_fn(async |req: Request| {
+        let names = req.head().fields().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
+        Response::new(names.collect::<Vec<_>>().join(" "))
+    });
+    let handler = std::sync::Arc::new(fields);
+    for (drop, seen) in [(false, "host X_y x-z content_length"), (true, "host x-z")] {
+        let mut settings = Settings::default();
+        settings.drop_underscore_fields = drop;
+        let mut peer = Peer::with(handler.clone(), settings);
+        let input = "GET / HTTP/1.1\r\nhost: a\r\nX_y: 1\r\nx-z: 2\r\ncontent_length: 3\r\n\r\n";
+        peer.send(input).await;
+        let answer = peer.receive().await;
+        assert!(answer.ends_with(&format!("\r\n\r\n{seen}")), "{answer}");
     }
 }
