@@ -285,6 +285,10 @@ fn make_durable(
         }
         file.sync_all().map_err(|e| Error::io("sync", &path, e))?;
     }
+    // An orderly end is written only after the names are durable.
+    if out.clean {
+        return Ok(());
+    }
     vfs.sync_dir(&config.dir).map_err(|e| Error::io("sync", &config.dir, e))
 }
 
