@@ -157,6 +157,16 @@ struct Cost {
 const ROUNDS: usize = 100;
 
 fn cost(handler: impl Handler, settings: Settings, input: &'static [u8], requests: usize) -> Cost {
+    cost_of(handler, settings, |_| input, requests)
+}
+
+/// The same where what is said differs from round to round.
+fn cost_of(
+    handler: impl Handler,
+    settings: Settings,
+    mut input: impl FnMut(usize) -> &'static [u8],
+    requests: usize,
+) -> Cost {
     let io = Scripted::default();
     let touches = Arc::new(AtomicUsize::new(0));
     let watch = Touched { now: Instant::now(), touches: touches.clone() };
@@ -170,8 +180,10 @@ fn cost(handler: impl Handler, settings: Settings, input: &'static [u8], request
     );
     io.0.lock().unwrap().requests.reserve(ROUNDS);
     let mut cx = Context::from_waker(Waker::noop());
+    let inputs: Vec<_> = (0..ROUNDS + 10).map(&mut input).collect();
+    let mut inputs = inputs.into_iter();
     let mut round = || {
-        io.0.lock().unwrap().requests.push_back(input);
+        io.0.lock().unwrap().requests.extend(inputs.next());
         // Handlers that wait are woken at once.
         for _ in 0..3 {
             assert!(Pin::new(&mut connection).poll(&mut cx).is_pending());
@@ -304,4 +316,44 @@ fn pipelined_requests_share_reads_and_writes() {
     let hello = handler_fn(async |_| Response::text("Hello, World!"));
     let want = Cost { allocations: 0.0, reads: 0.0625, writes: 0.0625, deadlines: 0.0625 };
     assert_eq!(cost(hello, Settings::default(), input, 16), want);
+}
+
+/// The frames of eight requests: the first round says the preface and fills the peer's table.
+fn http2_round(round: usize) -> &'static [u8] {
+    let mut bytes = Vec::new();
+    if round == 0 {
+        bytes.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    }
+    // The connection's window is opened again for what the last round took.
+    bytes.extend_from_slice(b"\0\0\x04\x08\0\0\0\0\0\0\0\x20\0");
+    for request in 0..8 {
+        let stream = (1 + 2 * (8 * round + request)) as u32;
+        // GET, https, /, then `:authority: a.test` and `user-agent: test`, as text or by index.
+        let block: &[u8] = match (round, request) {
+            (0, 0) => b"\x82\x87\x84\x41\x06a.test\x7a\x04test",
+            _ => b"\x82\x87\x84\xbf\xbe",
+        };
+        bytes.extend_from_slice(&[0, 0, block.len() as u8, 1, 5]);
+        bytes.extend_from_slice(&stream.to_be_bytes());
+        bytes.extend_from_slice(block);
+    }
+    bytes.leak()
+}
+
+#[test]
+fn http2_requests_allocate_nothing() {
+    // One read, one write and no timer for all requests that came together.
+    let want = Cost { allocations: 0.0, reads: 0.125, writes: 0.125, deadlines: 0.0 };
+    let hello = handler_fn(async |_| Response::text("Hello, World!"));
+    assert_eq!(cost_of(hello, Settings::default(), http2_round, 8), want, "text");
+    let prepared =
+        Arc::new(Prepared::new(StatusCode::OK, Headers::new(), Bytes::from(vec![b'x'; 1000])));
+    let prepared = handler_fn(move |_| ready(Response::prepared(prepared.clone())));
+    assert_eq!(cost_of(prepared, Settings::default(), http2_round, 8), want, "prepared");
+    let waits = handler_fn(async |_| {
+        tokio::task::yield_now().await;
+        Response::text("later")
+    });
+    let cost = cost_of(waits, Settings::default(), http2_round, 8);
+    assert_eq!((cost.allocations, cost.reads), (0.0, 0.125), "handlers that wait");
 }

@@ -367,8 +367,8 @@ impl Drop for Tunnel {
     }
 }
 
-/// Below this a piece is copied.
-const SMALL: usize = 1024;
+/// Below this a piece is copied: kept as it is, it would hold a whole buffer of input.
+const SMALL: usize = 4 * 1024;
 /// After so many octets the connection is told, so that the window does not run dry.
 const NOTICE: usize = 32 * 1024;
 /// What a tunnel may write ahead of the peer.

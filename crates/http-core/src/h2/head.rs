@@ -10,6 +10,7 @@ use super::{
 use crate::{
     Head, Limits,
     head::{Slot, Slots, Span},
+    pool,
 };
 
 /// Takes the fields of one request, in the order in which they stand.
@@ -55,9 +56,11 @@ pub(super) struct Received {
 impl HeadBuilder {
     /// For one head; its text goes into a piece of `block`, which many heads share.
     pub(super) fn new(block: &mut BytesMut, limits: &Limits) -> Self {
-        if block.capacity() < PIECE_MIN {
+        if block.capacity() == 0 {
+            *block = pool::read_buffer();
+        } else if block.capacity() < PIECE_MIN {
             // Takes the memory of earlier heads again where nobody holds them any more.
-            block.reserve(if block.capacity() == 0 { BLOCK } else { PIECE_MIN });
+            block.reserve(PIECE_MIN);
         }
         Self {
             memory: std::mem::take(block),
@@ -377,10 +380,35 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 
 /// userinfo is deprecated, and a way to make one host look like another.
 fn is_host(name: &[u8]) -> bool {
-    let is_allowed = |byte: &u8| matches!(byte, 0x21..=0x7e) && !b"@/?#\\,\"<>^`{|}".contains(byte);
+    let is_allowed = |byte: &u8| HOST_OCTETS.get(usize::from(*byte)).copied().unwrap_or_default();
     !name.is_empty() && name.iter().all(is_allowed)
 }
 
+/// Visible octets that do not end a host and its port, nor belong elsewhere in a URI.
+const HOST_OCTETS: [bool; 128] = {
+    let mut allowed = [false; 128];
+    let mut octet = 0x21;
+    while octet < 0x7f {
+        allowed[octet as usize] = !matches!(
+            octet,
+            b'@' | b'/'
+                | b'?'
+                | b'#'
+                | b'\\'
+                | b','
+                | b'"'
+                | b'<'
+                | b'>'
+                | b'^'
+                | b'`'
+                | b'{'
+                | b'|'
+                | b'}'
+        );
+        octet += 1;
+    }
+    allowed
+};
 /// Fields that steer framing, routing or authentication.
 const FORBIDDEN: [HeaderName; 14] = [
     header::AUTHORIZATION,
@@ -398,7 +426,6 @@ const FORBIDDEN: [HeaderName; 14] = [
     header::TE,
     header::TRAILER,
 ];
-const BLOCK: usize = 4 * 1024;
 /// With less than this left, a new block is begun instead of growing, and so copying, the old one.
 const PIECE_MIN: usize = 256;
 

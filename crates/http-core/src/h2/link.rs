@@ -224,4 +224,4 @@ fn frame_size(limits: &Limits) -> u32 {
 
 /// What the peer may keep in its table, and so what ours must hold.
 const HEADER_TABLE: u32 = 4096;
-const RESETS_KEPT: usize = 64;
+const RESETS_KEPT: usize = 256;

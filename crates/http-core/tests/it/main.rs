@@ -8,6 +8,7 @@ mod chunked;
 mod contained;
 mod h2_attacks;
 mod h2_messages;
+mod h2_random;
 mod h2_spec;
 mod h2_streams;
 mod h2_support;

@@ -49,7 +49,11 @@ impl Kind {
 
 /// RFC 9113 §8.2.1: a token without uppercase letters.
 fn is_lowercase_token(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    matches!(
+        byte,
+        b'a'..=b'z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'
+            | b'_' | b'`' | b'|' | b'~'
+    )
 }
 
 /// Whether a value may stand in a field (RFC 9113 §8.2.1).
