@@ -31,13 +31,18 @@ impl Pieces {
         self.file.len
     }
 
-    /// The next piece; not to be called when nothing is left.
-    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    /// The next piece, of about `wanted` bytes at most; not to be called when nothing is left.
+    pub(crate) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<io::Result<Bytes>> {
         if self.reading.is_none() {
-            match read_now(&self.file)? {
+            let mut file = self.file.clone();
+            file.len = file.len.min(wanted.max(WANTED_MIN) as u64);
+            match read_now(&file)? {
                 Ok(piece) => return Poll::Ready(self.took(piece)),
                 Err(memory) => {
-                    let file = self.file.clone();
                     self.reading =
                         Some(tokio::task::spawn_blocking(move || read_later(&file, memory)));
                 }
@@ -112,8 +117,12 @@ struct Memory {
 impl Memory {
     /// For at most `len` bytes.
     fn take(len: u64) -> Self {
-        let kept = pool::take(&KEPT);
         let len = usize::try_from(len).map_or(FileBody::PIECE, |len| len.min(FileBody::PIECE));
+        if len <= SMALL_MAX {
+            // A piece that a peer lets lie for long must not hold memory for a large one.
+            return Self { bytes: vec![0; len], len };
+        }
+        let kept = pool::take(&KEPT);
         Self { bytes: kept.unwrap_or_else(|| vec![0; FileBody::PIECE]), len }
     }
 
@@ -135,7 +144,9 @@ impl AsRef<[u8]> for Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        pool::give(&KEPT, std::mem::take(&mut self.bytes));
+        if self.bytes.len() == FileBody::PIECE {
+            pool::give(&KEPT, std::mem::take(&mut self.bytes));
+        }
     }
 }
 
@@ -144,6 +155,10 @@ thread_local! {
     static KEPT: Pool<Vec<u8>> = const { Pool::new(16) };
 }
 
+/// The least that is read at a time, if there is as much.
+const WANTED_MIN: usize = 1024;
+/// Pieces up to this size get memory of their own size.
+const SMALL_MAX: usize = 4 * 1024;
 /// Read without leaving the thread where the page cache cannot be asked.
 const INLINE_MAX: usize = 16 * 1024;
 
@@ -159,7 +174,9 @@ mod tests {
         let mut pieces = Pieces::new(FileBody { file: Arc::new(file), offset, len });
         let mut all = Vec::new();
         while pieces.left() > 0 {
-            all.extend_from_slice(&std::future::poll_fn(|cx| pieces.poll_piece(cx)).await?);
+            all.extend_from_slice(
+                &std::future::poll_fn(|cx| pieces.poll_piece(cx, usize::MAX)).await?,
+            );
         }
         Ok(all)
     }

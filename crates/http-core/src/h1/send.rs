@@ -127,7 +127,7 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
     async fn copy_file(&mut self, file: FileBody, sent: &mut u64) -> Result<(), SendError> {
         let mut pieces = Pieces::new(file);
         while pieces.left() > 0 {
-            let piece = poll_fn(|cx| pieces.poll_piece(cx)).await;
+            let piece = poll_fn(|cx| pieces.poll_piece(cx, usize::MAX)).await;
             let piece = piece.map_err(|error| SendError::Failed(BodyError::File(error)))?;
             let len = piece.len() as u64;
             self.output.put_body(Body::Bytes(piece));

@@ -62,10 +62,17 @@ impl Sender {
         Self { source, piece: Bytes::new(), is_last: false, trailers: None, owed: None }
     }
 
-    /// What comes next.
-    pub(super) fn next(&mut self, cx: &mut Context<'_>) -> Next {
+    /// Whether the next octets are still in a file: a stream without a window does not read them, so that peers
+    /// which keep it closed make us hold nothing.
+    pub(super) fn is_in_file(&self) -> bool {
+        self.piece.is_empty()
+            && matches!(&self.source, Source::File(pieces) if pieces.left() > 0 && !self.is_last)
+    }
+
+    /// What comes next; of a file no more than `window` octets are read, or little more.
+    pub(super) fn next(&mut self, cx: &mut Context<'_>, window: usize) -> Next {
         if self.piece.is_empty() && !self.is_last {
-            match self.poll_source(cx) {
+            match self.poll_source(cx, window) {
                 Poll::Pending => return Next::Waiting,
                 Poll::Ready(Err(error)) => return Next::Failed(error),
                 Poll::Ready(Ok(())) => {}
@@ -84,11 +91,11 @@ impl Sender {
     }
 
     /// Puts the next octets into `piece`, or finds the end.
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+    fn poll_source(&mut self, cx: &mut Context<'_>, window: usize) -> Poll<Result<(), BodyError>> {
         match &mut self.source {
             Source::Memory => self.is_last = true,
             Source::File(pieces) => {
-                match ready!(pieces.poll_piece(cx)) {
+                match ready!(pieces.poll_piece(cx, window)) {
                     Ok(piece) => self.piece = piece,
                     Err(error) => return Poll::Ready(Err(BodyError::File(error))),
                 }

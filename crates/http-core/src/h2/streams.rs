@@ -186,21 +186,28 @@ where
             self.turns.leave(index);
             return false;
         };
+        let window = self.link.send_window.min(slot.exchange.send_window);
+        let window = usize::try_from(window).unwrap_or(0);
+        if window == 0 && sender.is_in_file() {
+            // A stream waits for its own window by itself, for the connection's in its turn.
+            if slot.exchange.send_window <= 0 {
+                self.turns.leave(index);
+            }
+            return false;
+        }
         let mut cx = Context::from_waker(&slot.waker);
-        let next = catch_unwind(AssertUnwindSafe(|| sender.next(&mut cx)));
+        let next = catch_unwind(AssertUnwindSafe(|| sender.next(&mut cx, window)));
         if std::mem::take(&mut slot.exchange.awaits_source) {
             slot.exchange.moved = now;
         }
         match next {
             Ok(Next::Content(len)) => {
-                let window = self.link.send_window.min(slot.exchange.send_window);
-                let Some(window) = usize::try_from(window).ok().filter(|window| *window > 0) else {
-                    // A stream waits for its own window by itself, for the connection's in its turn.
+                if window == 0 {
                     if slot.exchange.send_window <= 0 {
                         self.turns.leave(index);
                     }
                     return false;
-                };
+                }
                 let len = len.min(window).min(self.link.peer.frame_max).min(CONTENT_MAX);
                 let (content, is_end) = sender.take(len);
                 slot.exchange.send_window -= len as i64;
