@@ -159,6 +159,11 @@ impl Memtable {
         self.last_seq.load(Relaxed)
     }
 
+    /// A commit without changes counts, too: its number must not be given out again.
+    pub(crate) fn note_seq(&self, seq: u64) {
+        self.last_seq.fetch_max(seq, Relaxed);
+    }
+
     pub(crate) fn note_lsn(&self, lsn: u64) {
         self.first_lsn.fetch_min(lsn, Relaxed);
     }

@@ -157,6 +157,7 @@ impl Core {
             self.versions.note(hash_key(op.keyspace, &op.key), ticket.seq);
             table.insert(op.keyspace, op.key, ticket.seq, op.value);
         }
+        table.note_seq(ticket.seq);
         ticket.applied();
         if table.bytes() >= self.options.memtable_limit() {
             self.rotate(false);

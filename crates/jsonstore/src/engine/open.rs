@@ -314,7 +314,11 @@ fn replay(state: &State, found: &Recovered) -> Result<(Memtable, u64)> {
             break;
         }
     }
-    Ok((Memtable::from_entries(keyspaces), last_seq))
+    let table = Memtable::from_entries(keyspaces);
+    if last_seq > state.flushed_seq && !found.commits.is_empty() {
+        table.note_seq(last_seq);
+    }
+    Ok((table, last_seq))
 }
 
 impl Core {
