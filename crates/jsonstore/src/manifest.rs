@@ -77,6 +77,7 @@ impl Manifest {
         env: Arc<dyn Env>,
         dir: &Path,
         key: Option<MasterKey>,
+        read_only: bool,
     ) -> Result<(Self, State)> {
         let number = read_current(&*vfs, dir)?;
         let name = file_name(number);
@@ -92,7 +93,17 @@ impl Manifest {
         }
         let cipher = header.check_key(key.as_ref(), number)?;
         let last = read_edits(&image, number, &header, cipher.as_ref())?;
-        let file = vfs.open(&path, OpenMode::Write).map_err(|e| Error::io("open", &path, e))?;
+        let mode = if read_only { OpenMode::Read } else { OpenMode::Write };
+        let file = vfs.open(&path, mode).map_err(|e| Error::io("open", &path, e))?;
+        if !read_only && !bug("act_on_cached_manifest") {
+            // The last edit, and the name CURRENT, may be only in the system's cache. Files are
+            // removed on their word, so they are made durable first.
+            let edit = image.get(last.start..last.end).unwrap_or_default();
+            write_all_at(&*file, edit, last.start as u64)
+                .and_then(|()| file.sync_all())
+                .and_then(|()| vfs.sync_dir(dir))
+                .map_err(|e| Error::io("sync", &path, e))?;
+        }
         let position = frame::align_up(last.end as u64);
         let manifest = Self {
             vfs,
@@ -345,6 +356,7 @@ fn read_header(image: &[u8], number: u64) -> Option<Header> {
 
 struct Last {
     state: State,
+    start: usize,
     lsn: u64,
     seq: u64,
     end: usize,
@@ -370,7 +382,13 @@ fn read_edits(
         let state = decode_state(&payload)
             .ok_or_else(|| Error::corrupt(&name, at as u64, "an edit is malformed"))?;
         prev = found.frame.lsn;
-        last = Some(Last { state, lsn: found.frame.lsn, seq: found.frame.seq, end: found.end });
+        last = Some(Last {
+            state,
+            start: at,
+            lsn: found.frame.lsn,
+            seq: found.frame.seq,
+            end: found.end,
+        });
         at = found.end.next_multiple_of(ALIGN as usize);
     }
     // Every edit was durable before the next was written: a later one proves this one was damaged.

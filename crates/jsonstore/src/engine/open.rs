@@ -74,7 +74,13 @@ impl Core {
         let guard = if options.read_only { None } else { Some(take_lock(&options)?) };
         let exists = exists || has_current(&options)?;
         let (manifest, state) = if exists {
-            Manifest::open(Arc::clone(&vfs), Arc::clone(&options.env), &dir, options.key.clone())?
+            Manifest::open(
+                Arc::clone(&vfs),
+                Arc::clone(&options.env),
+                &dir,
+                options.key.clone(),
+                options.read_only,
+            )?
         } else {
             create(&options)?
         };

@@ -56,7 +56,8 @@ fn old_failures_stay_fixed() {
     // 24: a mark after unsynced groups was padded to the wrong place.
     // 150: a sync failed, the cache said otherwise after reopening, the power failed.
     // 102438: a flush forgot the number of a commit without changes.
-    for seed in [1, 2, 24, 150, 102_438] {
+    // 105363: recovery removed files on the word of an edit that was only in the cache.
+    for seed in [1, 2, 24, 150, 102_438, 105_363] {
         World::new(Profile::from_seed(seed)).run().unwrap();
     }
 }
