@@ -266,6 +266,9 @@ impl HeadBuilder {
     /// Adds a field line.
     #[must_use]
     pub fn field(mut self, name: &[u8], value: &[u8]) -> Self {
+        if !is_field(name, value) {
+            self.error = Some(InvalidHead::Field);
+        }
         let slot = Slot { name: self.put(name), value: self.put(value) };
         if self.authority.is_none() && name.eq_ignore_ascii_case(b"host") {
             self.authority = Some(slot.value);
@@ -338,6 +341,14 @@ impl HeadBuilder {
     }
 }
 
+/// Whether this may stand in a field line (RFC 9110 §5.1 and §5.5): what is built here may be
+/// written to another peer one day.
+fn is_field(name: &[u8], value: &[u8]) -> bool {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let is_text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+    !name.is_empty() && name.iter().all(is_token) && value.iter().all(is_text)
+}
+
 impl TryFrom<&http::request::Parts> for Head {
     type Error = InvalidHead;
 
@@ -369,5 +380,40 @@ impl TryFrom<&Head> for http::request::Parts {
         let (mut parts, ()) = request.body(())?.into_parts();
         parts.headers = head.header_map();
         Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(target: &str, name: &str, value: &[u8]) -> Result<Head, InvalidHead> {
+        let builder = HeadBuilder::new(Method::GET, target, Version::HTTP_11, BytesMut::new());
+        builder.field(name.as_bytes(), value).build()
+    }
+
+    #[test]
+    fn built_heads_are_checked() {
+        assert!(build("/a?b", "x-y", "a\tb \u{e9}".as_bytes()).is_ok());
+        for target in ["", "a b", "/a#b", "/\u{e9}", "/\n"] {
+            assert_eq!(build(target, "x", b"").unwrap_err(), InvalidHead::Target, "{target:?}");
+        }
+        for (name, value) in [("", ""), ("a b", ""), ("a:", ""), ("a", "b\r\nc: d"), ("a", "\0")] {
+            let error = build("/", name, value.as_bytes()).unwrap_err();
+            assert_eq!(error, InvalidHead::Field, "{name:?} {value:?}");
+        }
+        assert_eq!(build("/", "x", &[b'y'; 70_000]).unwrap_err(), InvalidHead::TooLarge);
+    }
+
+    #[test]
+    fn parts_of_a_head() {
+        let head = build("/a/b?c=d", "Host", b"a.test:80").unwrap();
+        assert_eq!((head.path(), head.query(), head.path_start()), ("/a/b", Some("c=d"), 0));
+        assert_eq!((head.authority(), head.host()), (Some("a.test:80"), Some("a.test")));
+        assert_eq!(head.header("hOST"), Some(&b"a.test:80"[..]));
+        assert_eq!(&head.target_bytes(3..4)[..], b"b");
+        assert_eq!(&head.target_bytes(3..999)[..], b"b?c=d");
+        let literal = build("/", "host", b"[::1]:80").unwrap();
+        assert_eq!(literal.host(), Some("[::1]"));
     }
 }

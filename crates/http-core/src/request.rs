@@ -195,6 +195,29 @@ impl Request {
             .push_interim(self.parts().stream_id, crate::connection::Interim::Push(target.into()));
     }
 
+    /// As a request of the `http` crate, with extensions; path parameters and connection are left
+    /// behind. Allocates, see [`Head::header_map`].
+    ///
+    /// # Errors
+    /// Where `http` cannot express the target.
+    pub fn into_http(mut self) -> Result<http::Request<Body>, http::Error> {
+        let mut parts = http::request::Parts::try_from(self.head())?;
+        parts.extensions = std::mem::take(self.extensions_mut());
+        Ok(http::Request::from_parts(parts, self.take_body()))
+    }
+
+    /// From a request of the `http` crate; it belongs to no connection.
+    ///
+    /// # Errors
+    /// [`InvalidHead`] where it does not fit into a [`Head`].
+    pub fn from_http(request: http::Request<Body>) -> Result<Self, InvalidHead> {
+        let (mut parts, body) = request.into_parts();
+        let extensions = std::mem::take(&mut parts.extensions);
+        let mut request = Self::new(Head::try_from(&parts)?, body, Arc::default());
+        *request.extensions_mut() = extensions;
+        Ok(request)
+    }
+
     /// See [`Settings::drop_underscore_fields`](crate::Settings::drop_underscore_fields).
     pub(crate) fn drop_underscore_fields(&mut self) {
         let head = &mut self.parts_mut().head;
@@ -229,5 +252,26 @@ impl Drop for Request {
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.parts().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_survive_the_http_crate() {
+        let fields = [("host", "a"), ("x-y", "1"), ("x-y", "2")];
+        let mut request = Request::build(Method::POST, "/a?b=c", &fields, "hi").unwrap();
+        request.extensions_mut().insert(7_u8);
+        let http = request.into_http().unwrap();
+        assert_eq!((http.method(), http.uri().path()), (&Method::POST, "/a"));
+        assert_eq!(http.headers().get_all("x-y").iter().count(), 2);
+        let request = Request::from_http(http).unwrap();
+        assert_eq!((request.path(), request.query()), ("/a", Some("b=c")));
+        assert_eq!(request.head().header_all("x-y").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(request.head().authority(), Some("a"));
+        assert_eq!(request.extensions().get::<u8>(), Some(&7));
+        assert_eq!(request.body().as_bytes(), Some(&b"hi"[..]));
     }
 }
