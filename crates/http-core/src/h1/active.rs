@@ -41,6 +41,8 @@ pub(crate) struct Active<'c, T: Transport, W: Watch> {
     pub(crate) write_stalled_since: Option<Instant>,
     /// Responses in the output since it was last empty.
     batched: usize,
+    /// Others had their turn since the output began to wait.
+    pub(crate) has_yielded: bool,
     /// Reads that found something, one after the other.
     busy_reads: usize,
     trace: Option<Box<Trace>>,
@@ -72,6 +74,7 @@ impl<'c, T: Transport, W: Watch> Active<'c, T, W> {
             handler_deadline: None,
             write_stalled_since: None,
             batched: 0,
+            has_yielded: false,
             busy_reads: 0,
             trace,
         }

@@ -51,9 +51,17 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
             if !is_idle && let Some(next) = self.parse() {
                 return Poll::Ready(next);
             }
+            // The others that have something to read go first, then all write, one after the other: a peer that
+            // is busy with the first answer need not be woken for the next, and waking is what costs most.
+            if is_idle && !self.output.is_empty() && !std::mem::replace(&mut self.has_yielded, true)
+            {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if let Err(error) = ready!(self.poll_flush_or_stall(cx, false)) {
                 return Poll::Ready(Next::Slow(Slow::Abort(error)));
             }
+            self.has_yielded = false;
             if self.core.read_closed || (is_idle && self.core.is_draining) {
                 return Poll::Ready(Next::Slow(Slow::Close { linger: false }));
             }
