@@ -67,7 +67,7 @@ pub trait Vfs: Send + Sync + fmt::Debug {
 }
 
 #[expect(clippy::len_without_is_empty, reason = "a file is asked for its length only")]
-/// An open file. Reads and writes may be short; [`read_exact_at`] and [`write_all_at`] loop.
+/// An open file. Reads and writes may be short; `read_exact_at` and `write_all_at` loop.
 pub trait VFile: Send + Sync + fmt::Debug {
     /// Reads at an offset; 0 means end of file.
     ///
