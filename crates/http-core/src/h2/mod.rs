@@ -31,6 +31,8 @@ use std::{
 
 use bytes::Bytes;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::hpack::fuzz_hpack;
 use self::run::Run;
 pub(crate) use self::upgrade::upgrade_prefix;
 use crate::{ConnectionError, ConnectionInfo, Handler, Request, Settings, Transport, Watch};

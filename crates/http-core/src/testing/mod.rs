@@ -7,8 +7,13 @@
 mod chunked;
 mod generate;
 mod head;
+mod http2;
 
-pub use self::{chunked::fuzz_chunked, head::fuzz_head};
+pub use self::{
+    chunked::fuzz_chunked,
+    head::fuzz_head,
+    http2::{fuzz_hpack, fuzz_http2},
+};
 
 #[cfg(test)]
 mod tests {
@@ -22,6 +27,16 @@ mod tests {
         #[test]
         fn heads(data in vec(any::<u8>(), 0..40)) {
             fuzz_head(&data);
+        }
+
+        #[test]
+        fn header_blocks(data in vec(any::<u8>(), 0..100)) {
+            fuzz_hpack(&data);
+        }
+
+        #[test]
+        fn connections(data in vec(any::<u8>(), 0..400)) {
+            fuzz_http2(&data);
         }
 
         #[test]
