@@ -1,6 +1,9 @@
 //! How a listener's TLS behaves.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use rustls::{
     CipherSuite, ServerConfig, SupportedProtocolVersion,
@@ -44,18 +47,58 @@ pub trait ChooseConfig: std::fmt::Debug + Send + Sync + 'static {
 pub struct Tickets(Arc<dyn ProducesTickets>);
 
 impl Tickets {
-    /// A new secret.
-    ///
-    /// # Errors
-    /// [`TlsError::Random`] if the system gives no random numbers.
-    pub fn new() -> Result<Self, TlsError> {
-        aws_lc_rs::Ticketer::new().map(Self).map_err(TlsError::Random)
+    /// A new secret, drawn at the first handshake. Without random numbers no ticket is given out.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(DrawnLate::default()))
     }
 
     /// A secret that comes from elsewhere, for instance from the process before this one.
     #[must_use]
     pub fn from_producer(producer: Arc<dyn ProducesTickets>) -> Self {
         Self(producer)
+    }
+}
+
+impl Default for Tickets {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Makes the ticketer when it is first needed: for the first random number of a process, aws-lc gathers entropy for
+/// some 20 ms, which is most of a cold start.
+#[derive(Debug, Default)]
+struct DrawnLate(OnceLock<Option<Arc<dyn ProducesTickets>>>);
+
+impl DrawnLate {
+    fn ticketer(&self) -> Option<&Arc<dyn ProducesTickets>> {
+        let draw = || match aws_lc_rs::Ticketer::new() {
+            Ok(ticketer) => Some(ticketer),
+            Err(error) => {
+                tracing::error!(%error, "no random numbers: TLS sessions will not be resumed");
+                None
+            }
+        };
+        self.0.get_or_init(draw).as_ref()
+    }
+}
+
+impl ProducesTickets for DrawnLate {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.ticketer().map_or(0, |ticketer| ticketer.lifetime())
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.ticketer()?.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.ticketer()?.decrypt(cipher)
     }
 }
 
@@ -79,9 +122,6 @@ pub enum TlsError {
     /// The certificate or its key is not usable.
     #[error(transparent)]
     Cert(#[from] CertError),
-    /// The system gives no random numbers: the environment has to be looked at.
-    #[error("the system gives no random numbers")]
-    Random(#[source] rustls::Error),
     /// These options do not go together: the program has to be corrected.
     #[error("contradictory TLS options")]
     Options(#[source] rustls::Error),
@@ -181,8 +221,7 @@ impl TlsConfigBuilder {
     /// The configuration.
     ///
     /// # Errors
-    /// [`TlsError::Options`] where options contradict each other, [`TlsError::Random`] if there
-    /// are no random numbers for tickets.
+    /// [`TlsError::Options`] where options contradict each other.
     pub fn build(self) -> Result<TlsConfig, TlsError> {
         // Named here: a process-wide default provider panics where two are compiled in.
         let mut provider = aws_lc_rs::default_provider();
@@ -207,7 +246,7 @@ impl TlsConfigBuilder {
         if resumes {
             config.ticketer = match self.tickets {
                 Some(tickets) => tickets.0,
-                None => Tickets::new()?.0,
+                None => Tickets::new().0,
             };
         }
         Ok(TlsConfig::from_rustls(config))

@@ -147,7 +147,7 @@ fn certificates_are_chosen_by_name_and_swapped_in_use() {
 
 #[test]
 fn tickets_are_shared_by_configurations() {
-    let tickets = Tickets::new().expect("random numbers");
+    let tickets = Tickets::new();
     let one = certificate(&["a.test"]);
     let config = || {
         let mut map = CertMap::new();
