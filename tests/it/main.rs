@@ -6,6 +6,7 @@ mod browsers;
 mod conformance;
 mod examples;
 mod handlers;
+mod lab;
 mod limits;
 mod restart;
 mod rust_docs;

@@ -5,5 +5,6 @@ pub mod certificate;
 pub mod frames;
 pub mod h1;
 pub mod h2;
+pub mod lab;
 pub mod peers;
 pub mod program;

@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod fuzz;
+mod lab;
 mod process;
 mod programs;
 mod test;
@@ -21,6 +22,7 @@ cargo xtask TASK [OPTIONS]
   tidy                          layers, file budgets, required files, links, what must not be said
   bench http|router|store [..]  measurements beside peers; `bench http --help` lists its options
   conformance                   protocol suites against examples/referee
+  lab list|run|shell [..]       a household behind a router, in network namespaces; needs root
   fuzz [SECONDS]                every fuzz target for SECONDS (default 60); needs a nightly toolchain
 ";
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "conformance" => conformance::run(),
         "fuzz" => fuzz::run(rest),
+        "lab" => lab::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

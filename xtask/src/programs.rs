@@ -25,6 +25,19 @@ pub(crate) const TESTS: &[Program] = &[
     program("strace", "strace"),
 ];
 
+/// What the lab is made of (`tests/src/lab`).
+pub(crate) const LAB: &[Program] = &[
+    program("ip", "iproute2"),
+    program("nft", "nftables"),
+    program("miniupnpd", "miniupnpd-nftables"),
+    program("upnpc", "miniupnpc"),
+    program("named", "bind9"),
+    program("dig", "bind9-dnsutils"),
+    program("pebble", "pebble"),
+    program("faketime", "faketime"),
+    program("curl", "curl"),
+];
+
 /// What the HTTP benchmarks use besides.
 pub(crate) const BENCHES: &[Program] = &[
     program("nginx", "nginx-light"),

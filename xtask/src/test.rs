@@ -23,7 +23,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
             (other, _) => bail!("test does not know `{other}`"),
         }
     }
-    for program in programs::install(programs::TESTS) {
+    for program in [programs::TESTS, programs::LAB].into_iter().flat_map(programs::install) {
         let text = "is not installed: the tests that need it will say so and skip that part";
         eprintln!("xtask: {} (Debian: {}) {text}", program.name, program.package);
     }

@@ -1,0 +1,81 @@
+//! What is played in the lab, and what must come of it.
+
+use anyhow::{Context as _, ensure};
+
+use super::{
+    DOMAIN, HOME, Lab, NAME_SERVERS, PUBLIC, TSIG_NAME, TSIG_SECRET, web_root,
+    world::{SOUND, World},
+};
+
+/// What happens, and what must come of it.
+pub type Play = fn(&mut Lab) -> anyhow::Result<()>;
+
+/// A play.
+#[derive(Debug)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: String,
+    /// What it shows.
+    pub about: String,
+    /// Where it is played.
+    pub world: World,
+    /// What happens.
+    pub play: Play,
+}
+
+/// All of them.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    let plays: [(&str, &str, Play); 1] = [(
+        "plumbing",
+        "the lab itself: a mapping, an update of the zone, the CA, the stand-ins",
+        plumbing,
+    )];
+    let scenario = |(name, about, play): (&str, &str, _)| Scenario {
+        name: name.to_owned(),
+        about: about.to_owned(),
+        world: SOUND,
+        play,
+    };
+    plays.into_iter().map(scenario).collect()
+}
+
+/// What the other scenarios stand on, shown with programs of others.
+fn plumbing(lab: &mut Lab) -> anyhow::Result<()> {
+    let ourselves = std::env::current_exe()?;
+    let web = lab.host("home", &ourselves.to_string_lossy(), &["peer", "web", "0.0.0.0:80"]);
+    lab.spawn("web", web)?;
+    lab.wait("the web server", |lab| Ok(lab.fetch("home", &["http://127.0.0.1/"]).is_ok()))?;
+    let public = format!("http://{PUBLIC}/");
+    ensure!(lab.fetch("internet", &[&public]).is_err(), "the router lets everybody in");
+    let map = ["-m", "eth0", "-a", HOME, "80", "80", "TCP", "3600"];
+    let mapped = lab.run("home", "upnpc", &map)?;
+    ensure!(mapped.status.success(), "{}", String::from_utf8_lossy(&mapped.stdout));
+    for machine in ["internet", "home"] {
+        lab.fetch(machine, &[&public]).with_context(|| format!("from {machine}"))?;
+    }
+    update(lab, &format!("add www.{DOMAIN} 60 A {PUBLIC}"))?;
+    for server in NAME_SERVERS {
+        let at = format!("@{server}");
+        let name = format!("www.{DOMAIN}");
+        lab.wait("both name servers", |lab| {
+            let answer = lab.run("home", "dig", &["+short", &at, &name])?;
+            Ok(answer.stdout == format!("{PUBLIC}\n").as_bytes())
+        })?;
+    }
+    let directory = lab.fetch("home", &["--cacert", &web_root(), "https://ca.example/dir"])?;
+    ensure!(directory.contains("newOrder"), "{directory}");
+    let echo = lab.fetch("home", &["--cacert", &web_root(), "https://echo2.example/"])?;
+    ensure!(echo.trim() == PUBLIC, "the echo says {echo}");
+    Ok(())
+}
+
+/// Changes the site's zone as its owner may.
+pub(crate) fn update(lab: &Lab, change: &str) -> anyhow::Result<()> {
+    let key = format!("hmac-sha256:{TSIG_NAME}:{TSIG_SECRET}");
+    let script = format!("printf 'server {}\\nupdate {change}\\nsend\\n'", NAME_SERVERS[0]);
+    let output = lab.run("home", "sh", &["-c", &format!("{script} | nsupdate -y {key}")])?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "nsupdate: {complaint}");
+    Ok(())
+}

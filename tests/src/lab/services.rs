@@ -1,0 +1,172 @@
+//! The services of the lab's internet, and the router's: from Debian packages where there are any.
+
+use std::{fs, path::Path};
+
+use anyhow::Context as _;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+use super::{
+    isolate::FOLDER,
+    network::{self, FORMER, INTERNET, NAME_SERVERS, NOBODY_V6, PUBLIC},
+    world::{World, Zone},
+};
+
+/// The site's domain; its zone may be updated with the key [`TSIG_NAME`].
+pub const DOMAIN: &str = "casa.example";
+/// The name of the key.
+pub const TSIG_NAME: &str = "casa-key";
+/// The key, in base 64.
+pub const TSIG_SECRET: &str = "bm90IHNlY3JldCBhdCBhbGw6IGEga2V5IG9mIGEgbGFi";
+
+/// The root of what the lab's internet shows at its HTTPS ports. The site's certificates have another: Pebble makes
+/// a new one whenever it starts.
+#[must_use]
+pub fn web_root() -> String {
+    format!("{FOLDER}/web-root.pem")
+}
+
+/// Makes the keys and settings of everything.
+pub(super) fn write_settings(world: &World) -> anyhow::Result<()> {
+    certificates(Path::new(FOLDER))?;
+    for (server, folder) in ["ns1", "ns2"].iter().enumerate() {
+        let folder = format!("{FOLDER}/{folder}");
+        fs::create_dir(&folder)?;
+        fs::write(format!("{folder}/named.conf"), named_settings(world, server, &folder))?;
+        if server == 0 || world.zone == Zone::Lagging {
+            fs::write(format!("{folder}/{DOMAIN}.zone"), site_zone(world, server))?;
+        }
+    }
+    fs::write(format!("{FOLDER}/ns1/example.zone"), example_zone())?;
+    fs::write(format!("{FOLDER}/ns1/root.zone"), root_zone())?;
+    let pebble = serde_json::json!({ "pebble": {
+        "listenAddress": format!("{}:443", network::address_of("ca")),
+        "managementListenAddress": format!("{}:15000", network::address_of("ca")),
+        "certificate": format!("{FOLDER}/web.pem"),
+        "privateKey": format!("{FOLDER}/web-key.pem"),
+        "httpPort": 80,
+        "tlsPort": 443,
+        "externalAccountBindingRequired": false,
+    }});
+    fs::write(format!("{FOLDER}/pebble.json"), pebble.to_string())?;
+    if let Some(settings) = network::upnp_settings(world.mapping) {
+        fs::write(format!("{FOLDER}/miniupnpd.conf"), settings)?;
+    }
+    Ok(())
+}
+
+/// A root, and a certificate of it for every HTTPS server of the internet but the site.
+fn certificates(folder: &Path) -> anyhow::Result<()> {
+    let root_key = KeyPair::generate()?;
+    let mut root = CertificateParams::new(Vec::new())?;
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    root.distinguished_name.push(DnType::CommonName, "Hearth lab web root");
+    // A machine whose clock is wrong shall see its own mistake, not an expired laboratory.
+    root.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    root.not_after = rcgen::date_time_ymd(2060, 1, 1);
+    let certificate = root.self_signed(&root_key)?;
+    fs::write(folder.join("web-root.pem"), certificate.pem())?;
+    let issuer = Issuer::new(root, root_key);
+    let names: Vec<_> = INTERNET.iter().map(|(name, _)| format!("{name}.example")).collect();
+    let key = KeyPair::generate()?;
+    let mut leaf = CertificateParams::new(names)?;
+    leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    leaf.not_after = rcgen::date_time_ymd(2060, 1, 1);
+    let leaf = leaf.signed_by(&key, &issuer)?;
+    fs::write(folder.join("web.pem"), leaf.pem())?;
+    fs::write(folder.join("web-key.pem"), key.serialize_pem()).context("the key of the web")
+}
+
+fn named_settings(world: &World, server: usize, folder: &str) -> String {
+    let address = NAME_SERVERS[server];
+    // In a foreign zone the key is good for another name only.
+    let grant = match world.zone {
+        Zone::Foreign => format!("subdomain mine.{DOMAIN}. ANY"),
+        _ => "zonesub ANY".to_owned(),
+    };
+    let others = NAME_SERVERS[1];
+    let site = match (server, world.zone) {
+        (0, _) => format!(
+            "type primary; file \"{DOMAIN}.zone\"; update-policy {{ grant {TSIG_NAME} {grant}; }};
+  notify explicit; also-notify {{ {others}; }}; allow-transfer {{ any; }};"
+        ),
+        (_, Zone::Lagging) => format!("type primary; file \"{DOMAIN}.zone\"; notify no;"),
+        _ => {
+            format!("type secondary; primaries {{ {}; }}; file \"{DOMAIN}.copy\";", NAME_SERVERS[0])
+        }
+    };
+    let everything_else = if server == 0 {
+        "zone \".\" { type primary; file \"root.zone\"; };
+zone \"example\" { type primary; file \"example.zone\"; };\n"
+    } else {
+        "zone \".\" { type hint; file \"/dev/null\"; };\n"
+    };
+    let is_resolver = if server == 0 { "yes" } else { "no" };
+    format!(
+        "key \"{TSIG_NAME}\" {{ algorithm hmac-sha256; secret \"{TSIG_SECRET}\"; }};
+options {{
+  directory \"{folder}\"; pid-file \"{folder}/named.pid\"; session-keyfile \"{folder}/session.key\";
+  listen-on {{ {address}; }}; listen-on-v6 {{ none; }}; query-source address {address};
+  notify-source {address}; transfer-source {address};
+  recursion {is_resolver}; allow-query {{ any; }}; allow-recursion {{ any; }}; empty-zones-enable no;
+  dnssec-validation no; notify-delay 0; minimal-responses no; notify no;
+}};
+controls {{ }};
+statistics-channels {{ }};
+zone \"{DOMAIN}\" {{
+  {site}
+}};
+{everything_else}"
+    )
+}
+
+/// The zone of the site, as `server` has it at the start.
+fn site_zone(world: &World, server: usize) -> String {
+    // In a sound world the address is right from the start, and has to be kept so.
+    let address = match (world.zone, server) {
+        (Zone::StaleA, _) | (Zone::Lagging, 1) => FORMER,
+        (Zone::Foreign, _) => network::address_of("stranger"),
+        _ => PUBLIC,
+    };
+    let serial = 100 - server;
+    let mut zone = format!(
+        "$TTL 60
+@ SOA ns1.example. hostmaster.{DOMAIN}. {serial} 3600 600 604800 5
+@ NS ns1.example.
+@ NS ns2.example.
+@ A {address}
+"
+    );
+    match world.zone {
+        Zone::CaaForbids => zone.push_str("@ CAA 0 issue \"another-ca.example\"\n"),
+        Zone::DeadAaaa => zone.push_str(&format!("@ AAAA {NOBODY_V6}\n")),
+        _ => {}
+    }
+    zone
+}
+
+/// Everything else in the internet, and the delegation of the site's zone.
+fn example_zone() -> String {
+    let mut zone = "$TTL 60
+@ SOA ns1.example. hostmaster.example. 1 3600 600 604800 5
+@ NS ns1.example.
+casa NS ns1.example.
+casa NS ns2.example.
+"
+    .to_owned();
+    for (name, address) in INTERNET {
+        zone.push_str(&format!("{name} A {address}\n"));
+    }
+    zone
+}
+
+fn root_zone() -> String {
+    format!(
+        "$TTL 60
+. SOA ns1.example. hostmaster.example. 1 3600 600 604800 5
+. NS ns1.example.
+example. NS ns1.example.
+ns1.example. A {}
+",
+        NAME_SERVERS[0]
+    )
+}
