@@ -3,7 +3,12 @@
 //! Not here: certificates (`tls-acme`), listeners (`net`), the commands of the operator (`server`).
 #![forbid(unsafe_code)]
 
+pub mod gateway;
+#[cfg(target_os = "linux")]
+mod netlink;
 pub mod port_owner;
+pub mod portmap;
+mod random;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

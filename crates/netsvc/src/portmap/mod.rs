@@ -1,0 +1,19 @@
+//! Port mappings: PCP, NAT-PMP and UPnP behind one interface.
+//!
+//! [`PortMapper`] finds the router and makes mappings one by one; [`MappingKeeper`] keeps a set of them
+//! alive through leases, reboots and changes of network, and takes them away at the end.
+
+mod error;
+mod mapper;
+pub mod natpmp;
+pub mod pcp;
+mod types;
+mod udp;
+pub mod upnp;
+
+pub(crate) use self::types::Handle;
+pub use self::{
+    error::{Actor, MapError, RouterCode},
+    mapper::{MapperOptions, PortMapper},
+    types::{ListedMapping, MapRequest, Mapping, Method, Presence, Protocol, RouterClock},
+};
