@@ -4,6 +4,8 @@ use hearth_config::Code;
 
 pub use hearth_config::codes as config;
 
+pub use crate::doctor::codes as doctor;
+
 /// A folder of a site is missing, no folder, or unreadable.
 pub const ROOT: Code = Code::new("H-SRV-001", "a site's folder cannot be used");
 /// A host name that is none.

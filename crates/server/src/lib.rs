@@ -10,6 +10,7 @@ mod banner;
 pub mod cli;
 pub mod codes;
 pub mod config;
+pub mod doctor;
 pub mod plan;
 pub mod port_owner;
 pub mod reference;

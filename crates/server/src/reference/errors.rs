@@ -19,7 +19,7 @@ pub(super) fn text() -> String {
         let _ = writeln!(text, "| {} | {meaning} |", exit as u8);
     }
     text.push_str("\n## Error codes\n\n| code | |\n|---|---|\n");
-    for code in codes::config::ALL.iter().chain(codes::ALL) {
+    for code in codes::config::ALL.iter().chain(codes::ALL).chain(codes::doctor::ALL) {
         let id = code.id();
         let anchor = id.to_ascii_lowercase();
         let _ = writeln!(text, "| [`{id}`](../errors.md#{anchor}) | {} |", code.title());

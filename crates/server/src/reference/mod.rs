@@ -72,7 +72,11 @@ mod tests {
     fn every_code_is_explained() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors.md");
         let text = fs::read_to_string(path).unwrap();
-        for code in crate::codes::config::ALL.iter().chain(crate::codes::ALL) {
+        for code in crate::codes::config::ALL
+            .iter()
+            .chain(crate::codes::ALL)
+            .chain(crate::codes::doctor::ALL)
+        {
             let (first, rest) = code.title().split_at(1);
             let wanted = format!("### {}\n**{}{rest}.**", code.id(), first.to_uppercase());
             assert!(text.contains(&wanted), "docs/errors.md lacks: {wanted}");

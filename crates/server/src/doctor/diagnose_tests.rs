@@ -1,0 +1,169 @@
+//! Each row is a world, given by how it differs from a sound one.
+
+use super::*;
+use crate::doctor::facts::Port;
+
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(11, 1, 0, 10);
+
+fn sound() -> Facts {
+    let port = || Port { bind: Bind::Ours, mapping: MappingFact::Made, outside: Seen::Here };
+    Facts {
+        domain: "casa.example".to_owned(),
+        clock_ahead_seconds: Some(0),
+        disk_free_bytes: Some(1 << 30),
+        gateway: Some("192.168.77.1".parse().unwrap()),
+        local_address: Some("192.168.77.10".parse().unwrap()),
+        router_answers: Some(true),
+        router_external: Some(PUBLIC.into()),
+        public_v4: Some(PUBLIC),
+        ports: [(HTTP, port()), (HTTPS, port())].into(),
+        hairpin: Seen::Here,
+        dns: Some(Dns {
+            servers: vec![server(1, &[PUBLIC.into()]), server(2, &[PUBLIC.into()])],
+            ..Dns::default()
+        }),
+        ..Facts::default()
+    }
+}
+
+fn server(number: u32, addresses: &[IpAddr]) -> NameServer {
+    NameServer {
+        name: format!("ns{number}.example"),
+        addresses: Some(addresses.to_vec()),
+        serial: Some(100),
+    }
+}
+
+fn servers(facts: &mut Facts, address: &str) {
+    let addresses: Vec<IpAddr> = address.split(' ').map(|one| one.parse().unwrap()).collect();
+    facts.dns.as_mut().unwrap().servers = vec![server(1, &addresses), server(2, &addresses)];
+}
+
+fn both(facts: &mut Facts, change: fn(&mut Port)) {
+    facts.ports.values_mut().for_each(change);
+}
+
+fn no_answer() -> Seen {
+    Seen::Failed("timed out".to_owned())
+}
+
+type Change = fn(&mut Facts);
+
+#[rustfmt::skip]
+const WORLDS: &[(&str, &str, Change)] = &[
+    ("sound", "", |_| {}),
+    ("upnp off", "H-NET-001", |facts| {
+        facts.router_answers = Some(false);
+        facts.router_external = None;
+        both(facts, |port| { port.mapping = MappingFact::Unknown; port.outside = no_answer(); });
+    }),
+    ("upnp off, forwarded by hand", "", |facts| facts.router_answers = Some(false)),
+    ("mapping answered, but absent", "H-NET-002", |facts| {
+        both(facts, |port| { port.mapping = MappingFact::NotKept; port.outside = no_answer(); });
+    }),
+    ("cgnat", "H-NET-003", |facts| {
+        facts.router_external = Some("100.64.0.10".parse().unwrap());
+        both(facts, |port| { port.mapping = MappingFact::Refused("606".into()); port.outside = no_answer(); });
+    }),
+    ("cgnat with a public address", "H-NET-003", |facts| {
+        facts.router_external = Some("11.2.0.1".parse().unwrap());
+    }),
+    ("double nat", "H-NET-004", |facts| {
+        facts.router_external = Some("192.168.1.2".parse().unwrap());
+        both(facts, |port| port.outside = no_answer());
+    }),
+    ("port 80 blocked", "H-NET-005", |facts| facts.ports.get_mut(&80).unwrap().outside = no_answer()),
+    ("only 443", "H-NET-006", |facts| {
+        let port = facts.ports.get_mut(&80).unwrap();
+        port.mapping = MappingFact::Refused("606 action not authorized".into());
+        port.outside = no_answer();
+    }),
+    ("no hairpin", "H-NET-007", |facts| facts.hairpin = no_answer()),
+    ("secure mode refuses", "H-NET-008", |facts| {
+        both(facts, |port| { port.mapping = MappingFact::Refused("606".into()); port.outside = no_answer(); });
+    }),
+    ("no gateway", "H-NET-009", |facts| { facts.gateway = None; facts.local_address = None; }),
+    ("another machine has the port", "H-NET-010", |facts| {
+        let port = facts.ports.get_mut(&443).unwrap();
+        port.mapping = MappingFact::Elsewhere("192.168.77.20".into());
+        port.outside = Seen::Another;
+    }),
+    ("everything blocked", "H-NET-011", |facts| both(facts, |port| port.outside = no_answer())),
+    ("another server", "H-NET-012", |facts| both(facts, |port| port.outside = Seen::Another)),
+    ("nobody looked", "H-NET-013", |facts| both(facts, |port| port.outside = Seen::Unknown)),
+    ("no address", "H-NET-014", |facts| facts.public_v4 = None),
+    ("stale a", "H-DNS-001", |facts| servers(facts, "11.7.7.7")),
+    ("one of two addresses is stale", "H-DNS-001", |facts| servers(facts, "11.7.7.7 11.1.0.10")),
+    ("dead aaaa", "H-DNS-002", |facts| {
+        servers(facts, "11.1.0.10 2a0b:beef::10");
+        facts.dns.as_mut().unwrap().v6_seen = no_answer();
+    }),
+    ("aaaa of this machine, seen by nobody", "", |facts| {
+        servers(facts, "11.1.0.10 2a0b:beef::10");
+        facts.dns.as_mut().unwrap().is_v6_ours = true;
+    }),
+    ("caa forbids", "H-DNS-003", |facts| {
+        facts.dns.as_mut().unwrap().caa_forbids = Some(vec!["another-ca.example".into()]);
+    }),
+    ("name server lags", "H-DNS-004", |facts| {
+        let mut behind = server(2, &["11.7.7.7".parse().unwrap()]);
+        behind.serial = Some(99);
+        facts.dns.as_mut().unwrap().servers = vec![server(1, &[PUBLIC.into()]), behind];
+    }),
+    ("somebody else's record", "H-DNS-005", |facts| {
+        servers(facts, "11.9.0.66");
+        facts.dns.as_mut().unwrap().update = Some(Update::Refused("REFUSED".into()));
+    }),
+    ("no record", "H-DNS-006", |facts| {
+        facts.dns.as_mut().unwrap().servers = vec![server(1, &[]), server(2, &[])];
+    }),
+    ("name servers silent", "H-DNS-007", |facts| facts.dns.as_mut().unwrap().servers.clear()),
+    ("ca limit", "H-CRT-001", |facts| {
+        facts.certificate.limited = Some((3600, "too many certificates".into()));
+    }),
+    ("ca gone", "H-CRT-002", |facts| facts.certificate.authority_error = Some("refused".into())),
+    ("expired", "H-CRT-003", |facts| facts.certificate.seconds_left = Some(-1)),
+    ("clock ahead", "H-SYS-001", |facts| {
+        facts.clock_ahead_seconds = Some(400 * 86_400);
+        // A wrong clock breaks much else.
+        facts.certificate.authority_error = Some("certificate expired".into());
+        facts.dns.as_mut().unwrap().update = Some(Update::Refused("BADTIME".into()));
+    }),
+    ("clock behind", "H-SYS-001", |facts| facts.clock_ahead_seconds = Some(-301)),
+    ("clock within bounds", "", |facts| facts.clock_ahead_seconds = Some(300)),
+    ("port taken", "H-SYS-002", |facts| {
+        facts.ports.get_mut(&80).unwrap().bind = Bind::Taken("`nginx` (process 1)".into());
+        both(facts, |port| { port.mapping = MappingFact::Unknown; port.outside = Seen::Another; });
+    }),
+    ("port refused", "H-SYS-003", |facts| {
+        both(facts, |port| port.bind = Bind::Refused("permission denied".into()));
+    }),
+    ("disk full", "H-SYS-004", |facts| facts.disk_free_bytes = Some(0)),
+];
+
+#[test]
+fn the_first_diagnosis_names_the_cause() {
+    for (world, want, change) in WORLDS {
+        let mut facts = sound();
+        change(&mut facts);
+        let diagnoses = diagnose(&facts);
+        let first = diagnoses.first().map_or("", |first| first.code);
+        assert_eq!(first, *want, "{world}: {diagnoses:#?}");
+    }
+}
+
+#[test]
+fn every_code_is_reached() {
+    let reached: BTreeSet<_> = WORLDS.iter().map(|(_, code, _)| *code).collect();
+    for code in codes::ALL {
+        assert!(reached.contains(code.id()), "no world has {}", code.id());
+    }
+}
+
+#[test]
+fn what_nobody_found_out_is_never_good() {
+    let facts = Facts { domain: "casa.example".to_owned(), ..Facts::default() };
+    assert!(!diagnose(&facts).is_empty());
+    let facts = Facts { gateway: sound().gateway, ..facts };
+    assert!(!diagnose(&facts).is_empty());
+}
