@@ -8,6 +8,7 @@ mod fuzz;
 mod lab;
 mod process;
 mod programs;
+mod store;
 mod test;
 mod tidy;
 mod workspace;

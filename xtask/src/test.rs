@@ -2,12 +2,12 @@
 
 use anyhow::bail;
 
-use crate::{process, programs, workspace};
+use crate::{process, programs, store, workspace};
 
 /// Read by tests that would otherwise skip a part: with it set, a missing program is a failure.
 pub(crate) const NO_SKIP: &str = "E2E_NO_SKIP";
 /// Read by tests that have a longer form.
-const LONG: [&str; 2] = ["E2E_LONG", "HEARTH_LONG"];
+const LONG: &str = "E2E_LONG";
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let mut long = false;
@@ -39,7 +39,11 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     }
     tests.args(which);
     if long {
-        tests.envs(LONG.map(|name| (name, "1")));
+        tests.env(LONG, "1");
     }
-    process::run(&mut tests)
+    process::run(&mut tests)?;
+    if only.is_empty() || only.iter().any(|name| name == "hearth-jsonstore") {
+        store::run(long)?;
+    }
+    Ok(())
 }

@@ -9,14 +9,12 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool as StopFlag, AtomicU64 as Counter},
     },
     task::Waker,
-    thread::Thread,
 };
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 
 use crate::{
     bugs::bug,
@@ -25,6 +23,12 @@ use crate::{
     frame::FrameType,
     lsm::Snapshots,
     memtable::Memtable,
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        spin_loop,
+        thread::{self, Thread},
+    },
     wal::{Record, WalWriter},
 };
 
@@ -205,8 +209,8 @@ pub(crate) struct Log {
     visible: AtomicU64,
     work: Condvar,
     pub(crate) snapshots: Mutex<Snapshots>,
-    pub(crate) groups: AtomicU64,
-    pub(crate) commits: AtomicU64,
+    pub(crate) groups: Counter,
+    pub(crate) commits: Counter,
     group_bytes_max: usize,
     /// The next group is synced even if nobody in it asks for it.
     pub(crate) sync_due: AtomicBool,
@@ -232,8 +236,8 @@ impl Log {
             visible: AtomicU64::new(last_seq),
             work: Condvar::new(),
             snapshots: Mutex::default(),
-            groups: AtomicU64::new(0),
-            commits: AtomicU64::new(0),
+            groups: Counter::new(0),
+            commits: Counter::new(0),
         }
     }
 
@@ -252,6 +256,20 @@ impl Log {
 
     pub(crate) fn release(&self, seq: u64, serializable: bool) {
         self.snapshots.lock().remove(seq, serializable);
+    }
+
+    /// The snapshots somebody may read at, now or later, and the newest of them.
+    pub(crate) fn boundaries(&self) -> (Vec<u64>, u64) {
+        let snapshots = self.snapshots.lock();
+        let visible = self.visible();
+        let mut boundaries: Vec<u64> = snapshots.held.keys().copied().collect();
+        if bug("gc_ignores_snapshots") {
+            boundaries.clear();
+        }
+        if boundaries.last() != Some(&visible) {
+            boundaries.push(visible);
+        }
+        (boundaries, visible)
     }
 
     /// Gives a transaction its place in the order. The caller must apply it to the memtable that
@@ -273,7 +291,7 @@ impl Log {
             seq,
             state: AtomicU8::new(WAITING),
             applied: AtomicBool::new(false),
-            thread: (!request.is_async).then(std::thread::current),
+            thread: (!request.is_async).then(thread::current),
             waker: Mutex::new(None),
         });
         let table = Arc::clone(&sequence.active);
@@ -315,13 +333,13 @@ impl Log {
             if leads {
                 self.lead_until(ticket.seq);
             } else if ticket.state.load(Ordering::Acquire) == WAITING {
-                std::thread::park();
+                thread::park();
             }
         }
     }
 
     /// The log thread: leads when nobody who waits can. Returns when `stop` is set.
-    pub(crate) fn serve(&self, stop: &AtomicBool) {
+    pub(crate) fn serve(&self, stop: &StopFlag) {
         loop {
             let mut sequence = self.sequence.lock();
             while (sequence.has_leader || sequence.queue.is_empty())
@@ -438,7 +456,7 @@ impl Log {
             let mut spins = 0_u32;
             while !pending.ticket.applied.load(Ordering::Acquire) {
                 spins += 1;
-                if spins > 20 { std::thread::yield_now() } else { std::hint::spin_loop() }
+                if spins > 20 { thread::yield_now() } else { spin_loop() }
             }
         }
         self.visible.fetch_max(last, Ordering::SeqCst);

@@ -40,9 +40,12 @@ mod lock;
 mod lsm;
 mod manifest;
 mod memtable;
+#[cfg(all(test, loom))]
+mod models;
 mod options;
 mod pool;
 mod segment;
+mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod vfs;

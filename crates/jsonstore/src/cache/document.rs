@@ -4,15 +4,22 @@
 //! record their sequence number in a slot per key hash before they become visible; two keys may
 //! share a slot, which costs a look-up but never gives a stale document.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64 as Counter, AtomicUsize};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::clock::Clock;
-use crate::bugs::bug;
+use crate::{
+    bugs::bug,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-const SHARDS: usize = 16;
+const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
+/// A model explores every access, so it must have few.
+const SLOTS_MIN: usize = if cfg!(loom) { 1 } else { 64 };
 const SLOTS_MAX: usize = 1 << 16;
 const OVERHEAD: usize = 128;
 
@@ -22,7 +29,7 @@ pub(crate) struct VersionTable(Vec<AtomicU64>);
 
 impl VersionTable {
     pub(crate) fn new(memory_budget: usize) -> Self {
-        let slots = (memory_budget / 256).next_power_of_two().clamp(64, SLOTS_MAX);
+        let slots = (memory_budget / 256).next_power_of_two().clamp(SLOTS_MIN, SLOTS_MAX);
         Self((0..slots).map(|_| AtomicU64::new(0)).collect())
     }
 
@@ -58,8 +65,8 @@ pub(crate) struct CachedDocument {
 pub(crate) struct DocumentCache {
     shards: Vec<Mutex<Clock<(u32, Bytes), CachedDocument>>>,
     bytes: AtomicUsize,
-    pub(crate) hits: AtomicU64,
-    pub(crate) misses: AtomicU64,
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
 }
 
 impl DocumentCache {
@@ -68,8 +75,8 @@ impl DocumentCache {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Clock::new(Some(counters)))).collect(),
             bytes: AtomicUsize::new(0),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
+            hits: Counter::new(0),
+            misses: Counter::new(0),
         }
     }
 

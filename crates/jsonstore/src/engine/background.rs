@@ -263,15 +263,7 @@ impl Core {
 
     /// Which versions someone may still ask for, and the snapshot from which that is complete.
     pub(super) fn gc_rule(&self) -> (GcRule, u64) {
-        let snapshots = self.log.snapshots.lock();
-        let visible = self.log.visible();
-        let mut boundaries: Vec<u64> = snapshots.held.keys().copied().collect();
-        if bug("gc_ignores_snapshots") {
-            boundaries.clear();
-        }
-        if boundaries.last() != Some(&visible) {
-            boundaries.push(visible);
-        }
+        let (boundaries, visible) = self.log.boundaries();
         (GcRule { boundaries }, visible)
     }
 

@@ -19,15 +19,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use self::queue::LockQueue;
 use crate::{
     codec::{StableBuilder, hash_key},
     error::{CycleEdge, Error, Result},
+    sync::Mutex,
 };
 
-const SHARDS: usize = 64;
+const SHARDS: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// How a lock is held. Intention modes are held above what is really locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,6 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{Cell, LockMode, Owner};
 use crate::bugs::bug;
 
+/// How often the deadlock detector may let others pass one waiter.
+pub(crate) const OVERTAKEN_MAX: u32 = 3;
+
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(crate) owner: Arc<Owner>,
@@ -100,7 +103,9 @@ impl LockQueue {
     pub(crate) fn overtake(&mut self, waiter: u64, ahead_of: u64) -> Option<Vec<Granted>> {
         let from = self.waiters.iter().position(|w| w.owner.id == waiter)?;
         let to = self.waiters.iter().position(|w| w.owner.id == ahead_of)?;
-        if to > from || self.waiters[to].overtaken >= 3 || self.waiters[to].converts {
+        // Everyone who is passed counts it, so nobody is passed for ever.
+        let may_pass = |w: &Waiter| w.overtaken < OVERTAKEN_MAX && !w.converts;
+        if to > from || !self.waiters.range(to..from).all(may_pass) {
             return None;
         }
         let moved = self.waiters.remove(from)?;

@@ -172,3 +172,88 @@ fn a_wait_ends_in_time() {
     assert!(matches!(late.poll(Waker::noop()), Poll::Ready(Err(Error::LockTimeout { .. }))));
     assert!(is_granted(&mut behind), "who waited behind it goes on");
 }
+
+/// Every transaction locks two records in some order, in any mode, so that queues, conversions and
+/// rings all happen; each waiter counts who came later, conflicts with it, and went before it.
+#[test]
+fn overtaking_is_bounded() {
+    for seed in 0..200 {
+        let worst = crowd(seed, 12, 400);
+        assert!(worst <= queue::OVERTAKEN_MAX, "seed {seed}: passed {worst} times");
+    }
+}
+
+struct Queued {
+    wait: Wait,
+    record: u8,
+    mode: LockMode,
+    passed: u32,
+}
+
+fn crowd(seed: u64, count: usize, steps: u64) -> u32 {
+    let mut state = seed;
+    let mut below = |n: u64| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % n
+    };
+    let locks = Arc::new(LockManager::new());
+    let mut owners: Vec<_> = (0..count).map(|_| locks.owner(0)).collect();
+    // In the order of their coming.
+    let mut queue: Vec<(usize, Queued)> = Vec::new();
+    let mut worst = 0;
+    for _ in 0..steps {
+        let at = below(count as u64) as usize;
+        match below(8) {
+            0 => {
+                locks.detect();
+            }
+            1 | 2 => {
+                // Ends, whether it waits or not.
+                queue.retain(|(owner, _)| *owner != at);
+                locks.release_all(&owners[at]);
+                owners[at] = locks.owner(0);
+            }
+            _ if queue.iter().any(|(owner, _)| *owner == at) => {}
+            _ => {
+                let (record_no, mode) = (below(2) as u8, LockMode::ALL[below(6) as usize]);
+                let converts = locks
+                    .shard(&record(record_no))
+                    .lock()
+                    .queue(&record(record_no))
+                    .held(owners[at].id);
+                match locks.request(&owners[at], record(record_no), mode, LONG) {
+                    // Granted at once: a newcomer must not have passed anybody it conflicts with.
+                    None if converts.is_none() => {
+                        for (_, waiter) in queue.iter_mut().filter(|(_, w)| w.record == record_no) {
+                            waiter.passed += u32::from(!waiter.mode.is_compatible(mode));
+                        }
+                    }
+                    None => {}
+                    // A conversion goes first by rule, and is not counted.
+                    Some(wait) if converts.is_none() => {
+                        queue.push((at, Queued { wait, record: record_no, mode, passed: 0 }));
+                    }
+                    Some(wait) => drop(wait),
+                }
+            }
+        }
+        let mut i = 0;
+        while i < queue.len() {
+            let Poll::Ready(result) = queue[i].1.wait.poll(Waker::noop()) else {
+                i += 1;
+                continue;
+            };
+            let (owner, gone) = queue.remove(i);
+            if result.is_ok() {
+                for (_, waiter) in queue[..i].iter_mut().filter(|(_, w)| w.record == gone.record) {
+                    waiter.passed += u32::from(!waiter.mode.is_compatible(gone.mode));
+                }
+            } else {
+                locks.release_all(&owners[owner]);
+            }
+        }
+        worst = worst.max(queue.iter().map(|(_, w)| w.passed).max().unwrap_or(0));
+    }
+    worst
+}

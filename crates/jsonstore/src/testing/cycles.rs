@@ -47,19 +47,21 @@ pub enum Anomaly {
     G2(Vec<usize>),
     /// A ring that only real time closes: a commit was not seen by who began after its end.
     RealTime(Vec<usize>),
-    /// Two reads of a key that no order of appends explains, or a value twice.
+    /// Reads of a key that no order of its versions explains, or a version twice.
     Incompatible(u64),
+    /// Two committed transactions replaced the same version of a register.
+    LostUpdate(u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Edge {
+pub(super) enum Edge {
     WriteWrite,
     WriteRead,
     ReadWrite,
     RealTime,
 }
 
-type Graph = BTreeMap<usize, BTreeSet<(usize, Edge)>>;
+pub(super) type Graph = BTreeMap<usize, BTreeSet<(usize, Edge)>>;
 
 /// Every kind of anomaly the history shows, with one example of each.
 pub fn check_history(history: &History) -> Vec<Anomaly> {
@@ -177,33 +179,34 @@ fn graph(
             }
         }
     }
-    real_time(history, &mut add);
+    let times: Vec<_> =
+        history.transactions.iter().map(|(_, o, begin, end)| (*o, *begin, *end)).collect();
+    real_time(&times, &mut add);
     graph
 }
 
 /// Who ended before another began comes first. Only the nearest are linked; the rest follows.
-fn real_time(history: &History, add: &mut impl FnMut(usize, usize, Edge)) {
-    let committed = |t: &&(usize, &(Vec<Event>, Outcome, u64, u64))| t.1.1 == Outcome::Committed;
-    let mut by_end: Vec<_> = history.transactions.iter().enumerate().collect();
-    by_end.retain(|t| committed(&t));
+pub(super) fn real_time(times: &[(Outcome, u64, u64)], add: &mut impl FnMut(usize, usize, Edge)) {
+    let mut by_end: Vec<_> = times.iter().enumerate().collect();
+    by_end.retain(|(_, t)| t.0 == Outcome::Committed);
     let mut by_begin = by_end.clone();
-    by_end.sort_by_key(|(_, t)| t.3);
-    by_begin.sort_by_key(|(_, t)| t.2);
+    by_end.sort_by_key(|(_, t)| t.2);
+    by_begin.sort_by_key(|(_, t)| t.1);
     for (from, t) in &by_end {
         // Those that begin after this one ends, but before any of them has ended.
         let mut horizon = u64::MAX;
-        let first = by_begin.partition_point(|(_, other)| other.2 <= t.3);
+        let first = by_begin.partition_point(|(_, other)| other.1 <= t.2);
         for (to, other) in &by_begin[first..] {
-            if other.2 > horizon {
+            if other.1 > horizon {
                 break;
             }
             add(*from, *to, Edge::RealTime);
-            horizon = horizon.min(other.3);
+            horizon = horizon.min(other.2);
         }
     }
 }
 
-fn rings(graph: &Graph, found: &mut Vec<Anomaly>) {
+pub(super) fn rings(graph: &Graph, found: &mut Vec<Anomaly>) {
     use Edge::{ReadWrite, RealTime, WriteRead, WriteWrite};
     if let Some(ring) = ring(graph, &[WriteWrite]) {
         found.push(Anomaly::G0(ring));

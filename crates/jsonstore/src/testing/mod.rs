@@ -3,12 +3,14 @@
 mod cycles;
 mod env;
 mod fuzz;
+mod registers;
 mod world;
 
 pub use self::{
     cycles::{Anomaly, Event, History, Outcome, check_history},
     env::SimEnv,
     fuzz::{TARGETS, mutate, run_target, sample},
+    registers::{Access, Registers, check_registers},
     world::{Profile, Report, World, small_options},
 };
 pub use crate::vfs::sim::{Chooser, FaultKind, FaultPlan, SECTOR, SimVfs};

@@ -4,7 +4,7 @@ use hearth_jsonstore::testing::{TARGETS, mutate, run_target, sample};
 
 #[test]
 fn mutated_inputs_never_panic() {
-    let long = std::env::var("HEARTH_LONG").is_ok();
+    let long = std::env::var("E2E_LONG").is_ok();
     for name in TARGETS {
         let sample = sample(name);
         assert!(!sample.is_empty());

@@ -15,7 +15,7 @@ const WRITERS: u64 = 8;
 /// The child: not a test by itself, but the other half of the one below.
 #[test]
 fn child_of_the_kill_test() {
-    let Ok(dir) = std::env::var("HEARTH_KILL_DIR") else { return };
+    let Ok(dir) = std::env::var("E2E_KILL_DIR") else { return };
     let mut options = Options::new(dir);
     options.memtable_bytes = 256 << 10;
     options.wal_file_bytes = 1 << 20;
@@ -52,7 +52,7 @@ fn child_of_the_kill_test() {
 
 #[test]
 fn no_acknowledged_commit_is_lost_by_kill_9() {
-    let rounds = if std::env::var("HEARTH_LONG").is_ok() { 200 } else { 8 };
+    let rounds = if std::env::var("E2E_LONG").is_ok() { 200 } else { 8 };
     let dir = tempfile::tempdir().unwrap();
     let mut acked: BTreeMap<u64, u64> = BTreeMap::new();
     let mut slowest = Duration::ZERO;
@@ -65,7 +65,7 @@ fn no_acknowledged_commit_is_lost_by_kill_9() {
                 "kill::child_of_the_kill_test",
                 "--nocapture",
             ])
-            .env("HEARTH_KILL_DIR", dir.path())
+            .env("E2E_KILL_DIR", dir.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

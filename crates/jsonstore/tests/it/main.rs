@@ -3,10 +3,12 @@
 
 mod api;
 mod bad_input;
+mod cancel;
 mod chain;
 mod fuzzing;
 mod isolation;
 mod kill;
+mod registers;
 mod rot;
 mod simulation;
 mod small_worlds;

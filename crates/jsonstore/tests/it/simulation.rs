@@ -6,21 +6,20 @@ use hearth_jsonstore::testing::{Profile, World};
 
 /// Seconds to simulate: 60 in CI, 600 in the long run, a few otherwise.
 fn budget() -> Duration {
-    let seconds = std::env::var("HEARTH_SIM_SECONDS").ok().and_then(|s| s.parse().ok());
-    let long = std::env::var("HEARTH_LONG").is_ok();
+    let seconds = std::env::var("E2E_SIM_SECONDS").ok().and_then(|s| s.parse().ok());
+    let long = std::env::var("E2E_LONG").is_ok();
     Duration::from_secs(seconds.unwrap_or(if long { 600 } else { 6 }))
 }
 
 #[test]
 fn random_worlds_lose_nothing() {
-    if let Some(seed) = std::env::var("HEARTH_SIM_SEED").ok().and_then(|s| s.parse().ok()) {
+    if let Some(seed) = std::env::var("E2E_SIM_SEED").ok().and_then(|s| s.parse().ok()) {
         let report = World::new(Profile::from_seed(seed)).run().unwrap();
         println!("{report:?}");
         return;
     }
     let start = Instant::now();
-    let first: u64 =
-        std::env::var("HEARTH_SIM_FIRST").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    let first: u64 = std::env::var("E2E_SIM_FIRST").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     let (mut crashes, mut acknowledged, mut faults) = (0, 0, 0);
     let mut seed = first;
     while start.elapsed() < budget() {
@@ -30,15 +29,19 @@ fn random_worlds_lose_nothing() {
                 acknowledged += report.acknowledged;
                 faults += report.faults;
             }
-            Err(e) => panic!("HEARTH_SIM_SEED={seed}: {e}"),
+            Err(e) => panic!("E2E_SIM_SEED={seed}: {e}"),
         }
         seed += 1;
     }
-    let rate = crashes as f64 / start.elapsed().as_secs_f64();
+    let cpu = cpu_time().unwrap_or(start.elapsed());
+    let rate = crashes as f64 / cpu.as_secs_f64();
     println!(
-        "{} seeds, {crashes} crashes ({rate:.0}/s), {acknowledged} commits, {faults} faults",
+        "{} seeds, {crashes} crashes ({rate:.0} per second of a core), {acknowledged} commits, \
+         {faults} faults",
         seed - first
     );
+    let least = std::env::var("E2E_SIM_RATE_MIN").ok().and_then(|s| s.parse::<f64>().ok());
+    assert!(least.is_none_or(|least| rate >= least), "the simulator is too slow: {rate:.0}");
 }
 
 #[test]
@@ -48,6 +51,12 @@ fn seeds_replay_bit_for_bit() {
         assert_eq!(runs[0], runs[1], "seed {seed}");
         assert_ne!(runs[0].fingerprint, 0);
     }
+}
+
+/// What this thread used of a core, so that the rate does not depend on what else runs.
+fn cpu_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Seeds that failed once; each is a regression test.

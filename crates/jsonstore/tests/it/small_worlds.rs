@@ -190,7 +190,7 @@ fn subsets(choices: usize) -> Vec<Vec<usize>> {
 #[test]
 fn every_call_fails_once_and_for_ever() {
     let mut runs = 0;
-    let quick = std::env::var("HEARTH_LONG").is_err();
+    let quick = std::env::var("E2E_LONG").is_err();
     for steps in WORKLOADS.iter().skip(if quick { 3 } else { 0 }).copied() {
         let probe = SimVfs::new();
         run(&probe, steps, &mut Expected::default()).unwrap();

@@ -1,0 +1,71 @@
+//! The parts of the store's suite that need an optimised build of their own: fault simulation for
+//! a while, and the proof that the suite catches every deliberate bug.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::Context as _;
+
+use crate::{process, workspace};
+
+/// Crashes and recoveries per second of processor time, below which the simulator is too slow.
+const CYCLES_PER_SECOND_MIN: &str = "1000";
+
+pub(crate) fn run(long: bool) -> anyhow::Result<()> {
+    let suite = build()?;
+    simulate(&suite.integration, if long { 600 } else { 60 })?;
+    eprintln!("== deliberate bugs");
+    let mut teeth = Command::new(&suite.teeth);
+    teeth.arg("--nocapture");
+    teeth.env("E2E_TEETH_SUITE", &suite.integration).env("E2E_TEETH_UNIT", &suite.unit);
+    process::run(&mut teeth)
+}
+
+struct Suite {
+    unit: PathBuf,
+    integration: PathBuf,
+    teeth: PathBuf,
+}
+
+/// One build for all bugs: the cfg brings them in, an environment variable arms one at a time.
+fn build() -> anyhow::Result<Suite> {
+    let mut cargo = process::cargo(&["test", "--package", "hearth-jsonstore", "--profile", "sim"]);
+    cargo.args(["--lib", "--test", "it", "--test", "teeth", "--no-run", "--features", "testing"]);
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    cargo.env("RUSTFLAGS", "--cfg hearth_bug=\"any\"");
+    cargo.env("CARGO_TARGET_DIR", workspace::target_folder().join("faults"));
+    cargo.stderr(std::process::Stdio::inherit());
+    let messages = process::output(&mut cargo)?;
+    let executable = |target: &str| {
+        let values = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let mut named =
+            values.filter(|value: &serde_json::Value| value["target"]["name"] == target);
+        let path = named.find_map(|value| value["executable"].as_str().map(PathBuf::from));
+        path.with_context(|| format!("cargo built no `{target}`"))
+    };
+    Ok(Suite {
+        unit: executable("hearth_jsonstore")?,
+        integration: executable("it")?,
+        teeth: executable("teeth")?,
+    })
+}
+
+/// Random worlds on every core, each from seeds of its own.
+fn simulate(suite: &PathBuf, seconds: u32) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    eprintln!("== fault simulation, {seconds} s on {cores} cores");
+    let mut children = Vec::new();
+    for core in 0..cores {
+        let mut command = Command::new(suite);
+        command.args(["simulation::random", "--nocapture"]);
+        command.env("E2E_SIM_SECONDS", seconds.to_string());
+        command.env("E2E_SIM_FIRST", (core * 1_000_000 + 1).to_string());
+        command.env("E2E_SIM_RATE_MIN", CYCLES_PER_SECOND_MIN);
+        children.push(command.spawn().context("cannot start the simulator")?);
+    }
+    // All are waited for before any result is looked at, so that none is left behind.
+    let ends: Vec<_> = children.iter_mut().map(std::process::Child::wait).collect();
+    for end in ends {
+        anyhow::ensure!(end?.success(), "the simulation found a fault: its seed is above");
+    }
+    Ok(())
+}
