@@ -20,8 +20,6 @@ const BUGS: &[(&str, &str)] = &[
     ("skip_current_sync", "small_worlds::every_crash"),
     ("skip_manifest_dir_sync", "small_worlds::every_crash"),
     ("act_on_cached_manifest", "simulation::old"),
-    ("ack_before_write", "simulation::random"),
-    ("drop_tombstones_early", "simulation::random"),
     ("floor_too_high", "simulation::random"),
     ("gc_ignores_snapshots", "simulation::random"),
     ("gc_off_by_one", "simulation::random"),
@@ -32,7 +30,6 @@ const BUGS: &[(&str, &str)] = &[
     ("leak_locks", "cancel::"),
     ("lose_last_op", "simulation::random"),
     ("no_cache_invalidation", "simulation::random"),
-    ("no_padding", "simulation::random"),
     ("no_range_validation", "api::isolation"),
     ("no_validation", "isolation::simulated"),
     ("no_witness", "rot::torn"),
@@ -40,7 +37,6 @@ const BUGS: &[(&str, &str)] = &[
     ("publish_before_sync", "simulation::random"),
     ("recovery_without_sync", "simulation::random"),
     ("remove_before_manifest", "simulation::random"),
-    ("replay_flushed", "simulation::random"),
     ("replay_stops_early", "simulation::random"),
     ("roll_without_sync", "simulation::random"),
     ("same_victim", "unit:lock::tests::nobody"),
@@ -49,7 +45,6 @@ const BUGS: &[(&str, &str)] = &[
     ("skip_segment_dir_sync", "simulation::random"),
     ("skip_segment_sync", "simulation::random"),
     ("skip_wal_dir_sync", "simulation::random"),
-    ("trust_the_cache", "simulation::old"),
     ("unfair_locks", "isolation::nobody"),
 ];
 
