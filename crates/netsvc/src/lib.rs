@@ -3,6 +3,8 @@
 //! Not here: certificates (`tls-acme`), listeners (`net`), the commands of the operator (`server`).
 #![forbid(unsafe_code)]
 
+pub mod ddns;
+pub mod dns;
 pub mod gateway;
 #[cfg(target_os = "linux")]
 mod netlink;

@@ -1,0 +1,38 @@
+//! As much XML as two services need: the text of an element, wherever it stands.
+
+use roxmltree::Document;
+
+/// The text of the first element of this name.
+pub(super) fn first(xml: &str, element: &str) -> Option<String> {
+    all(xml, element).into_iter().next()
+}
+
+/// The texts of all elements of this name; none if the document is malformed.
+pub(super) fn all(xml: &str, element: &str) -> Vec<String> {
+    // Document type declarations are refused, and with them entities that grow.
+    let Ok(document) = Document::parse(xml.trim_start_matches('\u{feff}')) else {
+        return Vec::new();
+    };
+    let found = document.descendants().filter(|node| node.tag_name().name() == element);
+    found.map(|node| node.text().unwrap_or_default().trim().to_owned()).collect()
+}
+
+/// A text as XML content.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements() {
+        let xml = "<?xml version=\"1.0\" encoding=\"utf-16\"?><a xmlns=\"urn:x\"><b> 1 </b>\
+                   <b>&quot;x&amp;quot;&quot;</b><c/></a>";
+        assert_eq!(all(xml, "b"), ["1", "\"x&quot;\""]);
+        assert_eq!(first(xml, "d"), None);
+        assert_eq!(first("<a><b>1</b>", "b"), None, "half an answer");
+        assert_eq!(escape("\"a<b>&c\""), "&quot;a&lt;b&gt;&amp;c&quot;");
+    }
+}
