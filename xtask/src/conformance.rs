@@ -3,7 +3,11 @@
 //! Ours are ordinary tests; here they run alone and say what they did. `h2spec`, a program of others that no package
 //! registry of this project brings, runs besides where it is installed.
 
-use std::{net::TcpListener, process::Command, time::Duration};
+use std::{
+    net::TcpListener,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 
@@ -21,13 +25,36 @@ pub(crate) fn run() -> anyhow::Result<()> {
         return Ok(());
     };
     process::run(&mut process::cargo(&["build", "--package", "example-referee"]))?;
-    // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
-    let referee = workspace::target_folder().join("debug/referee");
-    let mut referee = Command::new(referee).env("PORT", &port).spawn().context("the referee")?;
+    let folder = workspace::target_folder();
+    let (certificate, key) = (folder.join("h2spec-cert.pem"), folder.join("h2spec-key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ]);
+    openssl.args(["-days", "2", "-subj", "/CN=localhost", "-keyout"]).arg(&key);
+    process::run(openssl.arg("-out").arg(&certificate).stderr(Stdio::null()))?;
+    let (plain, tls) = (free_port()?, free_port()?);
+    let mut referee = Command::new(folder.join("debug/referee"));
+    referee.env("PORT", &plain).env("TPORT", &tls).env("CERT", &certificate).env("KEY", &key);
+    let mut referee = referee.spawn().context("the referee")?;
     std::thread::sleep(Duration::from_millis(500));
-    let result = process::run(Command::new(h2spec).args(["-h", "127.0.0.1", "-p", &port]));
+    let spec = |port: &str, args: &[&str]| {
+        let host = ["--strict", "-h", "127.0.0.1", "-p", port];
+        process::run(Command::new(&h2spec).args(host).args(args))
+    };
+    let result = spec(&plain, &[]).and_then(|()| spec(&tls, &["-t", "-k"]));
     let _ = referee.kill();
     let _ = referee.wait();
     result
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> anyhow::Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string())
 }

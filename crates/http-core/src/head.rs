@@ -344,9 +344,13 @@ impl HeadBuilder {
 /// Whether this may stand in a field line (RFC 9110 §5.1 and §5.5): what is built here may be
 /// written to another peer one day.
 fn is_field(name: &[u8], value: &[u8]) -> bool {
-    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     let is_text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
-    !name.is_empty() && name.iter().all(is_token) && value.iter().all(is_text)
+    !name.is_empty() && name.iter().all(|&byte| is_token_byte(byte)) && value.iter().all(is_text)
+}
+
+/// Whether a token may have this byte (RFC 9110 §5.6.2).
+pub(crate) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 impl TryFrom<&http::request::Parts> for Head {

@@ -2,7 +2,7 @@
 
 use super::{
     Row,
-    Want::{Answers, Content, Dropped, Refused},
+    Want::{Answers, Closed, Content, Dropped, Refused},
 };
 
 /// Start lines and targets: RFC 9112 §2 and §3. `{H}` stands for a Host field.
@@ -140,6 +140,7 @@ pub(super) const START: &[Row] = &[
     ),
     ("a TLS record", "-", "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03", Dropped),
     ("garbage", "-", "!!!!!!!!!!!!!!!!!!!!\r\n\r\n", Refused(&[400])),
+    ("neither HTTP/1 nor a preface", "9113 3.4", "INVALID CONNECTION PREFACE\r\n\r\n", Closed),
     ("nothing but line ends", "9112 2.2", "\r\n\r\n\r\n\r\n", Dropped),
     ("half a head", "9112 8", "GET / HTTP/1.1\r\nHost: loc", Dropped),
 ];
@@ -546,6 +547,10 @@ pub(super) const CHUNKS: &[Row] = &[
     ("LF within an extension", "CVE-2025-55315", "5;a\nb\r\nhello\r\n0\r\n\r\n", Refused(&[400])),
     ("CR within an extension", "9112 7.1.1", "5;a\rb\r\nhello\r\n0\r\n\r\n", Refused(&[400])),
     ("NUL within an extension", "9112 7.1.1", "5;a\0\r\nhello\r\n0\r\n\r\n", Refused(&[400])),
+    ("empty extension", "9112 7.1.1", "5;\r\nhello\r\n0\r\n\r\n", Refused(&[400])),
+    ("bracket in an extension", "9112 7.1.1", "5;a[=x\r\nhello\r\n0\r\n\r\n", Refused(&[400])),
+    ("extension without a value", "9112 7.1.1", "5;a=\r\nhello\r\n0\r\n\r\n", Refused(&[400])),
+    ("open string", "9112 7.1.1", "5;a=\"b\r\nhello\r\n0\r\n\r\n", Refused(&[400])),
     ("LF after the last size", "9112 7.1", "5\r\nhello\r\n0\n\r\n", Refused(&[400])),
     ("LF at the end", "9112 7.1", "5\r\nhello\r\n0\r\n\n", Refused(&[400])),
     ("trailer without a colon", "9112 7.1.2", "0\r\nnothing\r\n\r\n", Refused(&[400])),

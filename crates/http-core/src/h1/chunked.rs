@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::refusal::Refusal;
-use crate::Limits;
+use crate::{Limits, head::is_token_byte};
 
 /// Takes the chunks of one message off the input. It reads nothing behind the message.
 #[derive(Debug, Default)]
@@ -156,31 +156,61 @@ impl ChunkedDecoder {
     }
 }
 
-/// Length of the chunk extensions at the front of `rest`, which end with CR LF. They are skipped,
-/// but not blindly: a lone LF or CR in one is where parsers disagree (CVE-2025-55315).
+/// Length of the chunk extensions at the front of `rest`, which end with CR LF. What they say is not
+/// looked at, but they must be well-formed: that is where parsers disagree (CVE-2025-55315).
 fn extension_len(rest: &[u8], extension_max: usize) -> Result<Option<usize>, Refusal> {
-    let mut in_extension = false;
-    for (index, byte) in rest.iter().enumerate() {
-        match byte {
-            b'\r' => {
-                let next = rest.get(index + 1);
-                // RFC 9112 §7.1.1: bad white space may stand before a semicolon, not alone.
-                let is_malformed = index > 0 && !in_extension;
-                return match next {
-                    _ if is_malformed => Err(Refusal::Chunk),
-                    Some(b'\n') => Ok(Some(index)),
-                    Some(_) => Err(Refusal::Chunk),
-                    None => Ok(None),
-                };
-            }
-            _ if index >= extension_max => return Err(Refusal::Chunk),
-            b';' => in_extension = true,
-            b' ' | b'\t' => {}
-            0x21..=0x7e | 0x80.. if in_extension => {}
-            _ => return Err(Refusal::Chunk),
+    let mut place = Place::Complete;
+    for (index, &byte) in rest.iter().enumerate() {
+        if byte == b'\r' {
+            return match (place, rest.get(index + 1)) {
+                (Place::Complete | Place::Name | Place::Token, Some(b'\n')) => Ok(Some(index)),
+                (Place::Complete | Place::Name | Place::Token, None) => Ok(None),
+                _ => Err(Refusal::Chunk),
+            };
         }
+        if index >= extension_max {
+            return Err(Refusal::Chunk);
+        }
+        place = place.after(byte).ok_or(Refusal::Chunk)?;
     }
     Ok(None)
+}
+
+/// Where in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 §7.1.1).
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// At the beginning, or behind a quoted string.
+    Complete,
+    /// White space behind a value, or at the beginning: only a semicolon may follow.
+    Blank,
+    BeforeName,
+    Name,
+    AfterName,
+    BeforeValue,
+    Token,
+    Quoted,
+    Escaped,
+}
+
+impl Place {
+    fn after(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Quoted, b'"') => Self::Complete,
+            (Self::Quoted, b'\\') => Self::Escaped,
+            (Self::Quoted | Self::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Self::Quoted,
+            (Self::Quoted | Self::Escaped, _) => return None,
+            (Self::BeforeName | Self::BeforeValue, b' ' | b'\t') => self,
+            (Self::Name | Self::AfterName, b' ' | b'\t') => Self::AfterName,
+            (_, b' ' | b'\t') => Self::Blank,
+            (Self::Name | Self::AfterName, b'=') => Self::BeforeValue,
+            (Self::BeforeName | Self::BeforeValue, b';') => return None,
+            (_, b';') => Self::BeforeName,
+            (Self::BeforeValue, b'"') => Self::Quoted,
+            (Self::BeforeName | Self::Name, _) if is_token_byte(byte) => Self::Name,
+            (Self::BeforeValue | Self::Token, _) if is_token_byte(byte) => Self::Token,
+            _ => return None,
+        })
+    }
 }
 
 fn parse_trailers(section: &[u8], limits: &Limits) -> Result<HeaderMap, Refusal> {

@@ -102,6 +102,10 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
         match self.parser.parse(&mut self.input, &core.settings.limits, &core.info) {
             Ok(None) => None,
             Ok(Some(parsed)) => Some(self.begin(parsed)),
+            // RFC 9113 §3.4: no preface, and no request line either. It would take an answer for frames.
+            Err(Refusal::Malformed) if core.requests == 0 && is_foreign(&self.input) => {
+                Some(Next::Slow(Slow::Abort(ConnectionError::Protocol("this is not HTTP"))))
+            }
             Err(refusal) => Some(Next::Slow(Slow::Refuse(refusal))),
         }
     }
@@ -244,6 +248,16 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
             }
         }
     }
+}
+
+/// Whether the first line has three words, of which neither the second could be a request target nor the
+/// third a protocol version.
+fn is_foreign(input: &[u8]) -> bool {
+    let line = input.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+    let [_, target, version] = words[..] else { return false };
+    let is_target = |word: &[u8]| word.iter().any(|byte| b"/*:?#.".contains(byte));
+    !is_target(target) && !version.contains(&b'/')
 }
 
 /// RFC 9113 §3.4.

@@ -98,7 +98,7 @@ impl HeadParser {
                 return Err(Refusal::Malformed);
             }
             if self.lines == 0 {
-                check_request_line(line.len(), limits)?;
+                check_request_line(line, limits)?;
                 httparse::Request::new(&mut [])
                     .parse(input.get(..=at).unwrap_or_default())
                     .map_err(|error| refuse(error, input))?;
@@ -120,7 +120,7 @@ impl HeadParser {
         }
         self.scanned = input.len();
         if self.lines == 0 {
-            check_request_line(input.len(), limits)?;
+            check_request_line(input, limits)?;
         }
         if input.len() > head_bytes_max(limits) {
             return Err(Refusal::HeadTooLarge);
@@ -129,11 +129,12 @@ impl HeadParser {
     }
 }
 
-fn check_request_line(len: usize, limits: &Limits) -> Result<(), Refusal> {
-    if len > limits.target_bytes_max + METHOD_BYTES_MAX + " HTTP/1.1 ".len() {
-        return Err(Refusal::TargetTooLong);
+fn check_request_line(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    if line.len() <= limits.target_bytes_max + METHOD_BYTES_MAX + " HTTP/1.1 ".len() {
+        return Ok(());
     }
-    Ok(())
+    let has_method = line.iter().take(METHOD_BYTES_MAX + 1).any(|&byte| byte == b' ');
+    Err(if has_method { Refusal::TargetTooLong } else { Refusal::Method })
 }
 
 /// Parses the head if it is complete, and takes it off `input`.

@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub(super) list_max: usize,
     /// The highest stream of the peer.
     pub(super) last_stream: u32,
+    /// Which of the 64 streams up to the last one the client opened; the lowest bit is the last one.
+    opened: u64,
     /// The last stream that a final GOAWAY named.
     pub(super) final_stream: Option<u32>,
     pub(super) next_push: u32,
@@ -101,6 +103,7 @@ impl Link {
             // RFC 9113 §6.5.2 counts 32 octets per field beyond its text.
             list_max: limits.head_bytes_max.saturating_add(32 * limits.header_count_max),
             last_stream: 0,
+            opened: 0,
             final_stream: None,
             next_push: 2,
             block: None,
@@ -206,6 +209,19 @@ impl Link {
     /// Whether frames on this stream may have crossed our reset of it.
     pub(super) fn was_reset(&self, stream: u32) -> bool {
         self.resets.contains(&stream)
+    }
+
+    /// Takes note of a stream that the client opens; streams below it that it left out are closed by that.
+    pub(super) fn open(&mut self, stream: u32) {
+        let skipped = stream.saturating_sub(self.last_stream) / 2;
+        self.opened = self.opened.checked_shl(skipped).unwrap_or(0) | 1;
+        self.last_stream = stream;
+    }
+
+    /// Whether the client left this stream out, as far back as that is known (RFC 9113 §5.1.1).
+    pub(super) fn was_left_out(&self, stream: u32) -> bool {
+        let back = self.last_stream.saturating_sub(stream) / 2;
+        self.opened.checked_shr(back).is_some_and(|opened| opened & 1 == 0)
     }
 
     /// Whether the stream has not been opened yet.

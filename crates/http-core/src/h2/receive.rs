@@ -202,13 +202,16 @@ where
             if self.link.was_reset(stream) {
                 return Ok(());
             }
+            if self.link.was_left_out(stream) {
+                return Err(Fault::protocol("stream identifiers go down").into());
+            }
             let rule = "HEADERS on a closed stream";
             return Err(Fault { reason: Reason::StreamClosed, rule }.into());
         }
         let mut head = HeadBuilder::new(&mut self.memory, &self.settings.limits);
         self.decode(bytes, |field| head.field(field))?;
         let received = head.finish(&self.settings.limits, &mut self.memory);
-        self.link.last_stream = stream;
+        self.link.open(stream);
         if self.link.final_stream.is_some_and(|last| stream > last) {
             // RFC 9113 §6.8: the peer was told that this one is not served.
             return Ok(());

@@ -131,10 +131,43 @@ fn model_size(line: &[u8]) -> Option<(u64, usize)> {
     let text = std::str::from_utf8(&line[..digits]).ok()?;
     let size = u64::from_str_radix(text, 16).ok().filter(|_| digits <= 16)?;
     let extension = &line[digits..];
-    let is_text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
-    let is_named = extension.trim_ascii_start().starts_with(b";");
-    let is_valid = extension.is_empty() || (is_named && extension.iter().all(is_text));
-    is_valid.then_some((size, extension.len()))
+    model_extensions(extension)?;
+    Some((size, extension.len()))
+}
+
+/// `*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )`, read from left to right.
+fn model_extensions(mut rest: &[u8]) -> Option<()> {
+    fn blank(text: &[u8]) -> &[u8] {
+        let len = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        &text[len..]
+    }
+    fn token(text: &[u8]) -> Option<&[u8]> {
+        let is_token =
+            |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+        let len = text.iter().take_while(|byte| is_token(byte)).count();
+        (len > 0).then_some(&text[len..])
+    }
+    fn quoted(mut text: &[u8]) -> Option<&[u8]> {
+        loop {
+            text = match text {
+                [b'"', rest @ ..] => return Some(rest),
+                [b'\\', b'\t' | b' '..=b'~' | 0x80.., rest @ ..] => rest,
+                [b'\\', ..] => return None,
+                [b'\t' | b' '..=b'~' | 0x80.., rest @ ..] => rest,
+                _ => return None,
+            };
+        }
+    }
+    while !rest.is_empty() {
+        rest = token(blank(blank(rest).strip_prefix(b";")?))?;
+        if let Some(value) = blank(rest).strip_prefix(b"=") {
+            rest = match blank(value) {
+                [b'"', text @ ..] => quoted(text)?,
+                text => token(text)?,
+            };
+        }
+    }
+    Some(())
 }
 
 fn model_trailers(mut rest: &[u8], trailers: &mut Vec<(String, Vec<u8>)>) -> End {

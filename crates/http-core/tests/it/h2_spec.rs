@@ -425,7 +425,13 @@ async fn frames_where_they_may_not_stand() {
             "5.1.1",
             "stream numbers go down",
             vec![Frame::get(5, "/"), Frame::get(3, "/")],
-            Connection(&[PROTOCOL, CLOSED]),
+            Connection(&[PROTOCOL]),
+        ),
+        case(
+            "5.1",
+            "back to a stream that was closed",
+            vec![Frame::get(1, "/"), Frame::get(5, "/"), Frame::get(1, "/")],
+            Connection(&[CLOSED]),
         ),
         case(
             "8.4",
