@@ -18,19 +18,13 @@ use tokio::{
 #[derive(Debug)]
 pub struct TcpTransport {
     stream: TcpStream,
-    /// The last call sent a full turn of a file: the others come first.
-    has_had_turn: bool,
 }
 
 impl TcpTransport {
-    /// Bytes of a file sent before other connections have their turn. Larger turns are slower:
-    /// what was read from the page cache no longer is in the processor's when it is sent.
-    pub const TURN: usize = 256 * 1024;
-
     /// A transport over a stream that was just accepted.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, has_had_turn: false }
+        Self { stream }
     }
 
     /// The stream.
@@ -81,18 +75,11 @@ impl Transport for TcpTransport {
         offset: u64,
         len: usize,
     ) -> Poll<io::Result<usize>> {
-        if std::mem::take(&mut self.has_had_turn) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let len = len.min(Self::TURN);
         // Fewer bytes may also mean the end of the file, which says nothing about the socket.
-        let sent = ready!(self.poll_send(cx, 0, |stream| {
+        self.poll_send(cx, 0, |stream| {
             let mut position = offset;
             rustix::fs::sendfile(stream, file, Some(&mut position), len)
-        }))?;
-        self.has_had_turn = sent == Self::TURN;
-        Poll::Ready(Ok(sent))
+        })
     }
 
     fn poll_write_more(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
