@@ -332,15 +332,33 @@ impl Shared {
         orders: orders::UnboundedReceiver<Order>,
     ) -> Result<JoinHandle<()>, StartError> {
         let worker = self.workers[index].0.clone();
+        let (hand_over, handed_over) = mpsc::sync_channel(1);
+        let own = worker.clone();
+        // The thread comes first: should it not come, there is no event loop yet that would have to be dropped
+        // here, which is within another one.
+        let thread = std::thread::Builder::new()
+            .name(format!("hearth-worker-{index}"))
+            .spawn(move || {
+                if let Ok((runtime, acceptors)) = handed_over.recv() {
+                    own.run(runtime, acceptors, orders);
+                }
+            })
+            .map_err(StartError::Thread)?;
         let runtime = self.runtime(&worker).map_err(StartError::EventLoop)?;
         let acceptors = {
             let _inside = runtime.enter();
-            self.acceptors(index).map_err(StartError::EventLoop)?
+            self.acceptors(index)
         };
-        std::thread::Builder::new()
-            .name(format!("hearth-worker-{index}"))
-            .spawn(move || worker.run(runtime, acceptors, orders))
-            .map_err(StartError::Thread)
+        match acceptors {
+            Ok(acceptors) => {
+                let _it_waits = hand_over.send((runtime, acceptors));
+                Ok(thread)
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(StartError::EventLoop(error))
+            }
+        }
     }
 
     fn runtime(&self, worker: &Arc<Worker>) -> io::Result<Runtime> {

@@ -137,10 +137,6 @@ fn model_size(line: &[u8]) -> Option<(u64, usize)> {
 
 /// `*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )`, read from left to right.
 fn model_extensions(mut rest: &[u8]) -> Option<()> {
-    fn blank(text: &[u8]) -> &[u8] {
-        let len = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        &text[len..]
-    }
     fn token(text: &[u8]) -> Option<&[u8]> {
         let is_token =
             |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
@@ -159,15 +155,21 @@ fn model_extensions(mut rest: &[u8]) -> Option<()> {
         }
     }
     while !rest.is_empty() {
-        rest = token(blank(blank(rest).strip_prefix(b";")?))?;
-        if let Some(value) = blank(rest).strip_prefix(b"=") {
-            rest = match blank(value) {
+        rest = token(skip_blank(skip_blank(rest).strip_prefix(b";")?))?;
+        if let Some(value) = skip_blank(rest).strip_prefix(b"=") {
+            rest = match skip_blank(value) {
                 [b'"', text @ ..] => quoted(text)?,
                 text => token(text)?,
             };
         }
     }
     Some(())
+}
+
+/// Without spaces and tabs at the front; other white space is none here.
+fn skip_blank(text: &[u8]) -> &[u8] {
+    let len = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    &text[len..]
 }
 
 fn model_trailers(mut rest: &[u8], trailers: &mut Vec<(String, Vec<u8>)>) -> End {
@@ -186,7 +188,9 @@ fn model_trailers(mut rest: &[u8], trailers: &mut Vec<(String, Vec<u8>)>) -> End
     }
     for line in fields {
         let Some(colon) = memchr::memchr(b':', line) else { return End::Malformed };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], skip_blank(&line[colon + 1..]));
+        let blank = value.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let value = &value[..value.len() - blank];
         let Ok(name) = http::HeaderName::from_bytes(name) else { return End::Malformed };
         let is_text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
         if !value.iter().all(is_text) || crate::h1::is_forbidden_trailer(&name) {

@@ -4,6 +4,7 @@ mod bind;
 mod descriptors;
 mod drain;
 mod limits;
+mod mutual;
 mod serve;
 mod support;
 mod syscalls;

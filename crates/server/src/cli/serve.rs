@@ -45,7 +45,9 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
         complain(&report, color);
     }
     raise_file_limit();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = has_room_for_files()
+        .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(report, runtime_failure(&error), color),
     };
@@ -201,6 +203,12 @@ fn raise_file_limit() {
     }
 }
 
+/// Whether there are descriptors to begin with. Tokio panics where there is none for the pipe of its signals.
+fn has_room_for_files() -> std::io::Result<()> {
+    let files = (0..DESCRIPTORS_MIN).map(|_| std::fs::File::open("/dev/null"));
+    files.collect::<std::io::Result<Vec<_>>>().map(drop)
+}
+
 fn runtime_failure(error: &std::io::Error) -> Failure {
     let message = format!("cannot wait for events: {error}");
     let diagnostic = Diagnostic::error(codes::RUNTIME, message)
@@ -213,3 +221,6 @@ fn fail(mut report: Report, failure: Failure, color: ColorChoice) -> Exit {
     complain(&report, color);
     failure.exit
 }
+
+/// For the event loop, its signals and one listener.
+const DESCRIPTORS_MIN: usize = 12;

@@ -3,6 +3,7 @@
 
 mod client;
 mod command_line;
+mod descriptors;
 mod logs;
 mod process;
 mod serve;

@@ -628,8 +628,8 @@ fn each_is_explained_and_check_and_serve_agree() {
     assert!(ROWS.len() >= 30);
 }
 
-/// Every code can be met. Two cannot be met here: the one that is a warning, and the one for what only
-/// a broken system does.
+/// Every code can be met. Two are met elsewhere: the one that is a warning, and the one for what the system
+/// refuses when no configuration is wrong (`descriptors.rs`).
 #[test]
 fn every_code_of_the_server_has_a_row() {
     for code in hearth_server::codes::ALL {
