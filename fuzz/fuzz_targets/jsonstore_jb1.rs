@@ -1,3 +1,6 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| hearth_jsonstore::testing::run_target("jb1", data));
+libfuzzer_sys::fuzz_target!(
+    init: hearth_jsonstore::testing::write_seed("jb1"),
+    |data: &[u8]| hearth_jsonstore::testing::run_target("jb1", data)
+);

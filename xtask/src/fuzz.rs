@@ -25,6 +25,8 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         let mut fuzz = std::process::Command::new("cargo");
         // Cargo sets these for us; the nightly toolchain must find its own.
         fuzz.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN").current_dir(workspace::root());
+        // Targets that have a valid input to begin with put it there.
+        fuzz.env("E2E_SEED_DIR", workspace::root().join("fuzz/corpus").join(&target));
         fuzz.args(["+nightly", "fuzz", "run", &target, "--"]);
         fuzz.arg(format!("-max_total_time={seconds}"));
         process::run(fuzz.args(["-rss_limit_mb=2048", "-timeout=10"]))?;

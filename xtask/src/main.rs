@@ -24,6 +24,8 @@ cargo xtask TASK [OPTIONS]
   bench http|router|store [..]  measurements beside peers; `bench http --help` lists its options
   conformance                   protocol suites against examples/referee
   lab list|run|shell [..]       a household behind a router, in network namespaces; needs root
+  loom                          the store's loom models
+  sanitize                      the store's tests under sanitizers; needs a nightly toolchain
   fuzz [SECONDS]                every fuzz target for SECONDS (default 60); needs a nightly toolchain
 ";
 
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         "conformance" => conformance::run(),
         "fuzz" => fuzz::run(rest),
         "lab" => lab::run(rest),
+        "loom" => store::loom(),
+        "sanitize" => store::sanitize(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

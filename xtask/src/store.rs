@@ -1,7 +1,10 @@
 //! The parts of the store's suite that need an optimised build of their own: fault simulation for
 //! a while, and the proof that the suite catches every deliberate bug.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Context as _;
 
@@ -10,14 +13,58 @@ use crate::{process, workspace};
 /// Crashes and recoveries per second of processor time, below which the simulator is too slow.
 const CYCLES_PER_SECOND_MIN: &str = "1000";
 
+/// Sanitizers and what the compiler has to be told. Only the store is instrumented for threads, not
+/// the standard library, hence the mismatch that is allowed.
+const SANITIZERS: [(&str, &str); 2] = [
+    ("address", "-Zsanitizer=address"),
+    ("thread", "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"),
+];
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
 pub(crate) fn run(long: bool) -> anyhow::Result<()> {
     let suite = build()?;
     simulate(&suite.integration, if long { 600 } else { 60 })?;
+    every_byte(&suite.integration)?;
+    if long {
+        loom()?;
+    }
     eprintln!("== deliberate bugs");
     let mut teeth = Command::new(&suite.teeth);
     teeth.arg("--nocapture");
     teeth.env("E2E_TEETH_SUITE", &suite.integration).env("E2E_TEETH_UNIT", &suite.unit);
     process::run(&mut teeth)
+}
+
+/// Flips every byte of a small store, one at a time.
+fn every_byte(suite: &Path) -> anyhow::Result<()> {
+    eprintln!("== bit rot");
+    let mut command = Command::new(suite);
+    command.args(["rot::every", "--nocapture"]).env("E2E_EVERY_BYTE", "1");
+    process::run(&mut command)
+}
+
+/// Every interleaving, up to some preemptions, of the code that threads meet in.
+pub(crate) fn loom() -> anyhow::Result<()> {
+    eprintln!("== loom models");
+    let mut cargo = process::cargo(&["test", "--package", "hearth-jsonstore", "--profile", "sim"]);
+    cargo.args(["--lib", "--features", "testing", "models::"]).env("RUSTFLAGS", "--cfg loom");
+    process::run(cargo.env("CARGO_TARGET_DIR", workspace::target_folder().join("loom")))
+}
+
+/// The store's tests under the address and the thread sanitizer.
+pub(crate) fn sanitize() -> anyhow::Result<()> {
+    for (name, flags) in SANITIZERS {
+        eprintln!("== {name} sanitizer");
+        let mut cargo = Command::new("cargo");
+        // Cargo sets these for us; the nightly toolchain must find its own.
+        cargo.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN").current_dir(workspace::root());
+        cargo.args(["+nightly", "test", "--package", "hearth-jsonstore", "--features", "testing"]);
+        // With a target named, build scripts are built without the sanitizer.
+        cargo.args(["--profile", "sim", "--target", TARGET, "--lib", "--test", "it"]);
+        cargo.env("CARGO_TARGET_DIR", workspace::target_folder().join(name));
+        process::run(cargo.env("RUSTFLAGS", flags))?;
+    }
+    Ok(())
 }
 
 struct Suite {
@@ -50,7 +97,7 @@ fn build() -> anyhow::Result<Suite> {
 }
 
 /// Random worlds on every core, each from seeds of its own.
-fn simulate(suite: &PathBuf, seconds: u32) -> anyhow::Result<()> {
+fn simulate(suite: &Path, seconds: u32) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     eprintln!("== fault simulation, {seconds} s on {cores} cores");
     let mut children = Vec::new();

@@ -209,6 +209,8 @@ pub(crate) struct Log {
     visible: AtomicU64,
     work: Condvar,
     pub(crate) snapshots: Mutex<Snapshots>,
+    /// Snapshots up to here were given up.
+    too_old: Counter,
     pub(crate) groups: Counter,
     pub(crate) commits: Counter,
     group_bytes_max: usize,
@@ -236,6 +238,7 @@ impl Log {
             visible: AtomicU64::new(last_seq),
             work: Condvar::new(),
             snapshots: Mutex::default(),
+            too_old: Counter::new(0),
             groups: Counter::new(0),
             commits: Counter::new(0),
         }
@@ -256,6 +259,23 @@ impl Log {
 
     pub(crate) fn release(&self, seq: u64, serializable: bool) {
         self.snapshots.lock().remove(seq, serializable);
+    }
+
+    /// Gives up snapshots that began at or before `since_ms`, unless they are the newest.
+    pub(crate) fn cancel_snapshots(&self, since_ms: u64) {
+        let mut snapshots = self.snapshots.lock();
+        if let Some(newest) = snapshots.cancel(since_ms, self.visible()) {
+            self.too_old.fetch_max(newest, Ordering::SeqCst);
+        }
+    }
+
+    /// Fails if a registered snapshot was given up. To be asked after the tree was loaded: garbage
+    /// that went because of it went later.
+    pub(crate) fn check_snapshot(&self, seq: u64) -> Result<()> {
+        if seq != 0 && seq <= self.too_old.load(Ordering::SeqCst) {
+            return Err(Error::SnapshotTooOld);
+        }
+        Ok(())
     }
 
     /// The snapshots somebody may read at, now or later, and the newest of them.

@@ -64,6 +64,13 @@ pub struct Options {
     pub l0_slow: usize,
     /// Segments in level 0 that stop writers until there are fewer. Default: 16.
     pub l0_stop: usize,
+    /// Bytes per second that compaction reads at most. Default: 1 GiB.
+    pub compaction_bytes_per_second_max: u64,
+    /// Compaction slows down while one read in a hundred takes longer. Default: 4 ms.
+    pub read_latency_target: Duration,
+    /// A snapshot older than this is given up when the disk is nearly full, so that what it pins can
+    /// go; its readers get `Error::SnapshotTooOld`. Default: 5 minutes.
+    pub max_snapshot_age: Duration,
     /// Compact in the background. Default: true.
     pub compaction: bool,
     /// Bytes of a document. Default: 16 MiB.
@@ -108,6 +115,9 @@ impl Options {
             l0_trigger: 4,
             l0_slow: 8,
             l0_stop: 16,
+            compaction_bytes_per_second_max: 1 << 30,
+            read_latency_target: Duration::from_millis(4),
+            max_snapshot_age: Duration::from_secs(300),
             compaction: true,
             document_bytes_max: 16 << 20,
             document_depth_max: 128,

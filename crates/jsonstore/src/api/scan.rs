@@ -164,6 +164,7 @@ impl Scan {
         Box::pin(async move {
             let work = move |core: &std::sync::Arc<crate::engine::Core>| {
                 core.check_open()?;
+                core.log.check_snapshot(snapshot)?;
                 let mut iter = match iter {
                     Some(iter) => iter,
                     None => core.iter(keyspace, &range.from, snapshot)?,

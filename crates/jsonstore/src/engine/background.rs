@@ -194,7 +194,7 @@ impl Core {
             vec![plan.inputs[0].info.clone()]
         } else {
             let next = || self.next_file.fetch_add(1, Ordering::Relaxed);
-            lsm::run(plan, levels, &rule, self.output_config(&next), &mut || self.relax())
+            lsm::run(plan, levels, &rule, self.output_config(&next), &mut |bytes| self.relax(bytes))
                 .inspect_err(|e| self.note_failure(e))?
         };
         let bytes: u64 = infos.iter().map(|i| i.bytes).sum();
@@ -284,16 +284,25 @@ impl Core {
     }
 
     /// Between pieces of a compaction: give way, or stop if the store closes.
-    fn relax(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::Closed);
+    fn relax(&self, bytes: u64) -> Result<()> {
+        let mut wait = self.pace.take(bytes, self.options.env.now());
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::Closed);
+            }
+            // Writers who wait for compaction go before readers.
+            let hurries = self.tree().levels.levels[0].len() >= self.options.l0_slow;
+            if hurries || !self.options.env.has_threads() {
+                return Ok(());
+            }
+            if wait.is_zero() {
+                std::thread::yield_now();
+                return Ok(());
+            }
+            let pause = wait.min(TICK);
+            std::thread::sleep(pause);
+            wait -= pause;
         }
-        if self.options.env.has_threads()
-            && self.tree().levels.levels[0].len() < self.options.l0_slow
-        {
-            std::thread::yield_now();
-        }
-        Ok(())
     }
 
     /// A failed edit of the manifest leaves unknown what is on disk.
@@ -366,6 +375,7 @@ impl Core {
             self.locks.expire(self.options.env.now());
         }
         self.watch_space();
+        self.pace.judge(self.options.env.now(), self.options.read_latency_target);
         let floor_lag = {
             let tree = self.tree();
             let tables: Vec<Arc<Memtable>> =
@@ -401,6 +411,10 @@ impl Core {
         }
         let reserve = self.options.disk_reserve_bytes;
         let Ok(free) = self.options.vfs.free_space(&self.dir) else { return };
+        if free < reserve.saturating_mul(4) {
+            let age = self.options.max_snapshot_age.as_millis() as u64;
+            self.log.cancel_snapshots(self.now_ms().saturating_sub(age));
+        }
         let failed = match &*self.background_error.lock() {
             Some(Error::Io { source, .. }) => source.kind() == std::io::ErrorKind::StorageFull,
             _ => false,

@@ -3,6 +3,7 @@
 mod background;
 mod ingest;
 mod open;
+mod pace;
 mod read;
 mod verify;
 
@@ -22,6 +23,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 pub(crate) use self::{
     background::Threads,
     ingest::Ingest,
+    pace::Pace,
     read::{Blocking, Hold, is_would_block, would_block},
 };
 pub use self::{open::OpenStep, verify::VerifyReport};
@@ -82,6 +84,7 @@ pub(crate) struct Core {
     pub(crate) pool: crate::pool::Pool,
     last_mark: AtomicU64,
     scrub: Mutex<Scrub>,
+    pub(crate) pace: Pace,
     pub(crate) counters: Counters,
     guard: Mutex<Option<LockGuard>>,
 }

@@ -289,6 +289,7 @@ fn build(
         pool: crate::pool::Pool::new(),
         last_mark: AtomicU64::new(last_seq),
         scrub: Mutex::default(),
+        pace: super::Pace::new(options.compaction_bytes_per_second_max),
         counters: Counters::default(),
         guard: Mutex::new(guard),
         options,

@@ -4,7 +4,7 @@ use std::{cell::Cell, sync::Arc};
 
 use bytes::Bytes;
 
-use super::Core;
+use super::{Core, Pace};
 use crate::{
     cache::CachedDocument,
     codec::hash_key,
@@ -59,7 +59,9 @@ impl Core {
         key: &[u8],
         snapshot: u64,
     ) -> Result<Option<Version>> {
-        self.tree().get(keyspace, key, snapshot)
+        let tree = self.tree();
+        self.log.check_snapshot(snapshot)?;
+        tree.get(keyspace, key, snapshot)
     }
 
     /// The newest version of all, durable or not; only for who holds a lock on the key.
@@ -78,10 +80,14 @@ impl Core {
         if let Some(found) = self.cached(keyspace, key, hash, snapshot) {
             return Ok(Some(found));
         }
+        let begun = Pace::is_sampled().then(|| self.options.env.now());
         let (at, found) = match snapshot {
             None => self.read_visible(keyspace, key)?,
             Some(at) => (at, self.read_at(keyspace, key, at)?),
         };
+        if let Some(begun) = begun {
+            self.pace.note_read(self.options.env.now().saturating_sub(begun));
+        }
         let Some((seq, Some(value))) = found else { return Ok(None) };
         let mut json = Vec::new();
         jb1::print(&value, &mut json)?;
@@ -106,7 +112,9 @@ impl Core {
 
     /// All visible entries of a keyspace from a key on, in a registered snapshot.
     pub(crate) fn iter(&self, keyspace: u32, from: &[u8], snapshot: u64) -> Result<MergeIter> {
-        self.tree().iter(keyspace, from, snapshot)
+        let tree = self.tree();
+        self.log.check_snapshot(snapshot)?;
+        tree.iter(keyspace, from, snapshot)
     }
 }
 

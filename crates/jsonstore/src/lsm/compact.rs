@@ -17,6 +17,8 @@ use crate::{
 
 /// Each level holds this many times the one above.
 const RATIO: u64 = 8;
+/// Bytes merged between two looks at what else is going on.
+const PIECE_BYTES: u64 = 256 << 10;
 /// From this size on a segment ends where a keyspace ends.
 const CUT_AT_KEYSPACE: u64 = 8 << 20;
 
@@ -202,13 +204,14 @@ pub(crate) fn segment_path(dir: &std::path::Path, number: u64) -> PathBuf {
     dir.join(format!("{number:08x}.seg"))
 }
 
-/// Merges the inputs of a plan. `relax` is called now and then, to give way to others.
+/// Merges the inputs of a plan. `relax` is called now and then with the bytes merged since, to give
+/// way to others.
 pub(crate) fn run(
     plan: &Plan,
     levels: &Levels,
     rule: &GcRule,
     config: OutputConfig<'_>,
-    relax: &mut dyn FnMut() -> Result<()>,
+    relax: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Vec<SegmentInfo>> {
     let mut sources = Vec::new();
     if plan.from == 0 {
@@ -225,11 +228,11 @@ pub(crate) fn run(
     let mut filter =
         Filter { rule, levels, to: plan.from + 1, key: Bytes::new(), newer: None, fresh: true };
     let mut output = Output::new(config);
-    let mut count = 0_u32;
+    let mut bytes = 0;
     while let Some(entry) = merge.next_version()? {
-        count += 1;
-        if count.is_multiple_of(1024) {
-            relax()?;
+        bytes += (entry.key.len() + entry.value.as_ref().map_or(0, Bytes::len)) as u64 + 16;
+        if bytes >= PIECE_BYTES {
+            relax(std::mem::take(&mut bytes))?;
         }
         if filter.keeps(&entry) {
             let keyspace = keyspace_of(&entry.key);

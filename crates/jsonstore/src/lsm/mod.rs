@@ -162,6 +162,16 @@ impl Snapshots {
         }
     }
 
+    /// Forgets those that began at or before `since_ms` and see less than `visible`; returns the
+    /// newest of them. A snapshot that begins later sees more, so its number is another.
+    pub(crate) fn cancel(&mut self, since_ms: u64, visible: u64) -> Option<u64> {
+        let old = |(seq, held): (&u64, &Held)| held.since_ms <= since_ms && *seq < visible;
+        let newest =
+            self.held.iter().take_while(|entry| old(*entry)).map(|(seq, _)| *seq).last()?;
+        self.held.retain(|seq, _| *seq > newest);
+        Some(newest)
+    }
+
     pub(crate) fn oldest_serializable(&self) -> Option<u64> {
         self.held.iter().find(|(_, held)| held.serializable > 0).map(|(seq, _)| *seq)
     }

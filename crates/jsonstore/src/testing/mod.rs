@@ -9,7 +9,7 @@ mod world;
 pub use self::{
     cycles::{Anomaly, Event, History, Outcome, check_history},
     env::SimEnv,
-    fuzz::{TARGETS, mutate, run_target, sample},
+    fuzz::{TARGETS, mutate, run_target, sample, write_seed},
     registers::{Access, Registers, check_registers},
     world::{Profile, Report, World, small_options},
 };

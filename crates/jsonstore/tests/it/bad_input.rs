@@ -221,3 +221,35 @@ fn a_document_of_16_mib() {
     let found = block_on(store.collection("c").unwrap().get(1)).unwrap().unwrap();
     assert_eq!(found.json(), text);
 }
+
+#[test]
+fn an_old_snapshot_is_given_up_when_space_is_short() {
+    let (vfs, env, options) = sim();
+    let age = options.max_snapshot_age;
+    let store = open(options).unwrap();
+    let c = store.collection("c").unwrap();
+    block_on(async {
+        c.put("{\"_id\":1,\"v\":1}").await.unwrap();
+        let old = store.snapshot();
+        let mut cursor = c.scan_at(&old, ..);
+        env.advance(age);
+        c.put("{\"_id\":1,\"v\":2}").await.unwrap();
+        let young = store.snapshot();
+        hooks::tick(&store);
+        assert!(c.get_at(&old, 1).await.unwrap().is_some(), "there is space");
+        vfs.set_free(Some(3 << 10));
+        hooks::tick(&store);
+        store.compact().await.unwrap();
+        assert!(matches!(cursor.next().await, Err(Error::SnapshotTooOld)));
+        let scan = c.scan_at(&old, ..).collect().await;
+        assert!(matches!(scan, Err(Error::SnapshotTooOld)));
+        assert_eq!(c.get_at(&young, 1).await.unwrap().unwrap().value()["v"], 2);
+        assert_eq!(store.verify().await.unwrap().versions, 2, "one document, one catalogue entry");
+        drop((old, cursor));
+        assert_eq!(store.stats().snapshots.0, 1, "letting go of it later changes nothing");
+        let newest = store.snapshot();
+        env.advance(age * 2);
+        hooks::tick(&store);
+        assert!(c.get_at(&newest, 1).await.is_ok(), "the newest state pins nothing");
+    });
+}

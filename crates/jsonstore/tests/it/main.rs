@@ -8,6 +8,7 @@ mod chain;
 mod fuzzing;
 mod isolation;
 mod kill;
+mod order;
 mod registers;
 mod rot;
 mod simulation;

@@ -1,5 +1,7 @@
 //! The `jsonstore` program: look into a store, change it, verify it, measure it.
 
+mod soak;
+
 use std::{
     io::{BufRead, Read, Write},
     path::PathBuf,
@@ -64,6 +66,20 @@ enum Command {
     Compact,
     /// Figures about the store.
     Stats,
+    /// Fill a store larger than memory, then measure readers while it is written to.
+    Soak {
+        /// Size of the documents on the disk.
+        #[arg(long, default_value_t = 20.0)]
+        gigabytes: f64,
+        /// How long to overwrite documents.
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+    },
+    /// Fill the log and die, so that the next `open` shows how long recovery takes.
+    Die {
+        #[arg(long, default_value_t = 256)]
+        mebibytes: u64,
+    },
     /// Measure commits and reads; writes to the collection `bench`.
     Bench {
         #[arg(long, default_value_t = 10_000)]
@@ -78,13 +94,26 @@ fn main() -> Result<()> {
     let mut options = Options::new(&arguments.store);
     options.read_only = arguments.read_only;
     options.create = !arguments.read_only
-        && matches!(arguments.command, Command::Open | Command::Put { .. } | Command::Bench { .. });
+        && matches!(
+            arguments.command,
+            Command::Open
+                | Command::Put { .. }
+                | Command::Bench { .. }
+                | Command::Soak { .. }
+                | Command::Die { .. }
+        );
     if arguments.salvage {
         options.recovery = Recovery::Salvage;
     }
     options.key = arguments.key.as_deref().map(parse_key).transpose()?;
+    match arguments.command {
+        Command::Soak { gigabytes, seconds } => return soak::run(&options, gigabytes, seconds),
+        Command::Die { mebibytes } => return soak::die_with_log(options, mebibytes),
+        _ => {}
+    }
     let bar = bar("opening");
     let shown = bar.clone();
+    let start = Instant::now();
     let store = block_on(Store::open_with_progress(options, move |step| match step {
         OpenStep::ReadingLog { done, total } => {
             shown.set_length(total);
@@ -97,6 +126,9 @@ fn main() -> Result<()> {
     }))
     .with_context(|| format!("cannot open {}", arguments.store.display()))?;
     bar.finish_and_clear();
+    if matches!(arguments.command, Command::Open) {
+        println!("opened in         {:.1?}", start.elapsed());
+    }
     block_on(run(&store, arguments.command))?;
     if arguments.read_only {
         return Ok(());
@@ -144,6 +176,7 @@ async fn run(store: &Store, command: Command) -> Result<()> {
         Command::Verify => verify(store).await?,
         Command::Compact => store.compact().await?,
         Command::Bench { documents, threads } => bench(store, documents, threads)?,
+        Command::Soak { .. } | Command::Die { .. } => bail!("these open the store themselves"),
     }
     Ok(())
 }

@@ -1,0 +1,278 @@
+//! In which order things reach the disk: what random worlds meet rarely, brought about by hand.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Waker},
+};
+
+use hearth_jsonstore::{
+    Collection, Durability, LockGuard, OpenMode, Options, Result, Store, VFile, Vfs, block_on,
+    testing::{SimEnv, SimVfs, hooks, small_options},
+};
+
+/// What a call of the store does to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Write(u64),
+    Sync,
+}
+
+type Hook = Box<dyn FnMut(&Path, Call)>;
+
+thread_local! {
+    static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+}
+
+/// Runs `hook` before each write and each sync of this thread.
+fn watch(hook: impl FnMut(&Path, Call) + 'static) {
+    HOOK.with_borrow_mut(|slot| *slot = Some(Box::new(hook)));
+}
+
+fn tell(path: &Path, call: Call) {
+    // Taken out, so that the hook may use the store.
+    let hook = HOOK.with_borrow_mut(Option::take);
+    if let Some(mut hook) = hook {
+        hook(path, call);
+        HOOK.with_borrow_mut(|slot| *slot = Some(hook));
+    }
+}
+
+#[derive(Debug)]
+struct WatchedVfs(SimVfs);
+
+#[derive(Debug)]
+struct WatchedFile(PathBuf, Arc<dyn VFile>);
+
+impl Vfs for WatchedVfs {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VFile>> {
+        Ok(Arc::new(WatchedFile(path.to_owned(), self.0.open(path, mode)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.sync_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.0.list(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.create_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<LockGuard> {
+        self.0.lock(path).map(|guard| guard as Box<dyn Any + Send + Sync>)
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        self.0.free_space(path)
+    }
+}
+
+impl VFile for WatchedFile {
+    fn pread(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.1.pread(into, offset)
+    }
+
+    fn pwrite(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        tell(&self.0, Call::Write(offset));
+        self.1.pwrite(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        tell(&self.0, Call::Sync);
+        self.1.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        tell(&self.0, Call::Sync);
+        self.1.sync_all()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.1.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.1.len()
+    }
+}
+
+fn watched() -> (SimVfs, Options) {
+    let vfs = SimVfs::new();
+    let mut options = small_options(&vfs, &Arc::new(SimEnv::new(1)));
+    options.vfs = Arc::new(WatchedVfs(vfs.clone()));
+    (vfs, options)
+}
+
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wal")
+}
+
+#[test]
+fn nothing_is_acknowledged_or_seen_before_its_sync() {
+    let (_, options) = watched();
+    let store = block_on(Store::open(options)).unwrap();
+    let c = store.collection("c").unwrap();
+    block_on(c.put("{\"_id\":1}")).unwrap();
+    let before = store.snapshot().seq();
+    let writer = c.clone();
+    let mut commit: Pin<Box<dyn Future<Output = Result<()>>>> =
+        Box::pin(async move { writer.put("{\"_id\":2}").await.map(drop) });
+    let poll = move || commit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    let poll = std::rc::Rc::new(RefCell::new(poll));
+    assert!(!poll.borrow_mut()());
+    let calls = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let (early, reader, count) = (std::rc::Rc::clone(&poll), store.clone(), Arc::clone(&calls));
+    watch(move |path, call| {
+        if is_log(path) {
+            assert!(!early.borrow_mut()(), "acknowledged before {call:?}");
+            assert_eq!(reader.snapshot().seq(), before, "visible before {call:?}");
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    assert!(hooks::step_log(&store));
+    HOOK.take();
+    assert_eq!(calls.load(Ordering::Relaxed), 2, "one write, one sync");
+    assert!(poll.borrow_mut()());
+    assert_eq!(store.snapshot().seq(), before + 1);
+}
+
+#[test]
+fn blocks_with_acknowledged_bytes_are_never_written_again() {
+    let (vfs, options) = watched();
+    let store = block_on(Store::open(options)).unwrap();
+    let c = store.collection("c").unwrap();
+    let disk = vfs.clone();
+    watch(move |path, call| {
+        if let (true, Call::Write(offset)) = (is_log(path), call) {
+            let content = disk.contents(path).unwrap_or_default();
+            let block = (offset / 4096 * 4096) as usize;
+            let end = (block + 4096).min(content.len());
+            let empty = content.get(block..end).is_none_or(|b| b.iter().all(|byte| *byte == 0));
+            assert!(empty, "{path:?}: the block at {block} is written again at {offset}");
+        }
+    });
+    for i in 0..8 {
+        block_on(c.put(&format!("{{\"_id\":{i},\"pad\":\"{}\"}}", "p".repeat(i * 99)))).unwrap();
+        hooks::mark(&store);
+    }
+    HOOK.take();
+}
+
+/// The header of a log file proves what came before; so that is synced first.
+#[test]
+fn a_new_log_file_never_proves_what_is_not_on_the_disk() {
+    let (vfs, env) = (SimVfs::new(), Arc::new(SimEnv::new(1)));
+    let mut options = small_options(&vfs, &env);
+    options.durability = Durability::Interval;
+    let store = block_on(Store::open(options.clone())).unwrap();
+    let c = store.collection("c").unwrap();
+    let files = || vfs.files().into_iter().filter(|(path, _)| is_log(path)).count();
+    let mut count = 0;
+    while files() < 2 {
+        block_on(c.put(&format!("{{\"_id\":{count},\"pad\":\"{}\"}}", "p".repeat(900)))).unwrap();
+        count += 1;
+    }
+    vfs.crash_after(Some(0));
+    drop((c, store));
+    let mut choices = 0;
+    vfs.fork().power_cut(&mut |_| {
+        choices += 1;
+        0
+    });
+    for dropped in 0..choices {
+        let fork = vfs.fork();
+        let mut at = 0;
+        fork.power_cut(&mut |n| {
+            at += 1;
+            if at - 1 == dropped { 0 } else { 1.min(n - 1) }
+        });
+        options.vfs = Arc::new(fork);
+        let store = block_on(Store::open(options.clone())).unwrap();
+        let found = block_on(store.collection("c").unwrap().scan(..).collect()).unwrap();
+        let ids: Vec<_> = found.iter().map(|d| d.value()["_id"].as_i64().unwrap()).collect();
+        assert_eq!(ids, (0..found.len() as i64).collect::<Vec<_>>(), "a prefix is left");
+    }
+}
+
+/// A group may straddle two memtables; of it only what is not in segments is read back.
+#[test]
+fn what_is_in_segments_is_not_replayed() {
+    let (vfs, env) = (SimVfs::new(), Arc::new(SimEnv::new(1)));
+    let store = block_on(Store::open(small_options(&vfs, &env))).unwrap();
+    let c = store.collection("c").unwrap();
+    block_on(c.put("{\"_id\":0}")).unwrap();
+    block_on(store.checkpoint()).unwrap();
+    let put = |c: &Collection, text: String| {
+        let c = c.clone();
+        let mut put = Box::pin(async move { c.put(text.as_str()).await });
+        assert!(put.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        put
+    };
+    let large = put(&c, format!("{{\"_id\":1,\"pad\":\"{}\"}}", "p".repeat(3000)));
+    hooks::rotate(&store);
+    let small = put(&c, "{\"_id\":2}".to_owned());
+    assert!(hooks::step_log(&store) && hooks::step_flush(&store).unwrap());
+    vfs.crash_after(Some(0));
+    drop((large, small, c, store));
+    vfs.kill_process();
+    let store = block_on(Store::open(small_options(&vfs, &env))).unwrap();
+    let replayed = store.stats().memtable_bytes;
+    assert!((1..1000).contains(&replayed), "{replayed} bytes were replayed");
+    assert_eq!(block_on(store.collection("c").unwrap().scan(..).collect()).unwrap().len(), 3);
+}
+
+/// A deletion has to outlive what it hides, on whichever level that lies.
+#[test]
+fn what_is_deleted_never_comes_back() {
+    let (vfs, env) = (SimVfs::new(), Arc::new(SimEnv::new(1)));
+    let store = block_on(Store::open(small_options(&vfs, &env))).unwrap();
+    let c = store.collection("c").unwrap();
+    let settle = |what: &str, want: usize| {
+        hooks::rotate(&store);
+        while hooks::step_flush(&store).unwrap() {}
+        loop {
+            let found = block_on(c.scan(..).collect()).unwrap().len();
+            assert_eq!(found, want, "{what}: {:?}", store.stats().segments);
+            if !hooks::step_compact(&store).unwrap() {
+                break;
+            }
+        }
+    };
+    let mut noise = 1_u64;
+    let mut pad = || {
+        let mut word = || {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            format!("{:016x}", noise ^ noise >> 29)
+        };
+        (0..20).map(|_| word()).collect::<String>()
+    };
+    for i in 0..400 {
+        block_on(c.put(&format!("{{\"_id\":{i},\"pad\":\"{}\"}}", pad()))).unwrap();
+        if i % 20 == 19 {
+            settle("filling", i + 1);
+        }
+    }
+    assert!(store.stats().segments.iter().filter(|count| **count > 0).count() > 1);
+    for i in 0..400 {
+        assert!(block_on(c.delete(i as i64)).unwrap());
+        if i % 20 == 19 {
+            settle("deleting", 399 - i);
+        }
+    }
+}
