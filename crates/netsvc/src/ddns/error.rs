@@ -15,6 +15,7 @@ struct Inner {
     provider: &'static str,
     detail: String,
     retry_after: Option<Duration>,
+    was_sent: bool,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -76,7 +77,8 @@ impl ProviderError {
     /// An error of a service. `detail` must hold no secret.
     pub fn new(provider: &'static str, kind: ProviderErrorKind, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self(Box::new(Inner { kind, provider, detail, retry_after: None, source: None }))
+        let (retry_after, source) = (None, None);
+        Self(Box::new(Inner { kind, provider, detail, retry_after, was_sent: true, source }))
     }
 
     /// Adds how long the service wants to be left alone.
@@ -91,6 +93,19 @@ impl ProviderError {
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// Notes that the service cannot have seen the request, so that it may be sent again soon.
+    #[must_use]
+    pub fn with_unsent(mut self) -> Self {
+        self.0.was_sent = false;
+        self
+    }
+
+    /// Whether the service may have seen the request.
+    #[must_use]
+    pub fn was_sent(&self) -> bool {
+        self.0.was_sent
     }
 
     /// What is wrong.
@@ -119,8 +134,9 @@ impl ProviderError {
 
     /// The same error again, for another name that it concerns as well.
     pub(crate) fn copy(&self) -> Self {
-        Self::new(self.0.provider, self.0.kind, self.0.detail.clone())
-            .with_retry_after(self.0.retry_after)
+        let mut copy = Self::new(self.0.provider, self.0.kind, self.0.detail.clone());
+        copy.0.was_sent = self.0.was_sent;
+        copy.with_retry_after(self.0.retry_after)
     }
 }
 

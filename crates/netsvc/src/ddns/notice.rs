@@ -73,8 +73,8 @@ impl Notice {
             Self::NotShown => (
                 "H-DNS-014",
                 "the name shows another address than the one that was published",
-                "look for whoever else changes the record, then publish again: hearth ddns update \
-                 --force",
+                "if a proxy of the service stands before it, all is well; else look for whoever else \
+                 changes the record, then publish again: hearth ddns update --force",
             ),
             Self::StateDamaged => (
                 "H-DNS-015",

@@ -24,7 +24,7 @@ impl DnsProvider for DuckDns {
 
     fn capabilities(&self) -> Capabilities {
         // One text for a domain and everything below it.
-        Capabilities { txt_count_max: 1, ..Capabilities::FULL }
+        Capabilities { txt_count_max: 1, needs_all_families: true, ..Capabilities::FULL }
     }
 
     fn set_addresses<'a>(

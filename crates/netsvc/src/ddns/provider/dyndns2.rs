@@ -160,7 +160,7 @@ fn judge(line: &str, sent: Option<IpAddr>) -> Line {
     let word = words.next().unwrap_or_default().to_ascii_lowercase();
     let outcome = match word.as_str() {
         "good" => Outcome::Updated,
-        "nochg" => Outcome::Unchanged,
+        "nochg" => Outcome::Repeated,
         "abuse" | "blocked" | "badagent" => return Line::Error(ProviderErrorKind::Abuse),
         "badauth" | "!active" => return Line::Error(ProviderErrorKind::BadAuth),
         "!donator" => return Line::Error(ProviderErrorKind::NotDonator),
@@ -194,7 +194,7 @@ mod tests {
             ("good 192.0.2.1", Line::Outcome(Outcome::Updated)),
             ("good", Line::Outcome(Outcome::Updated)),
             ("GOOD 192.0.2.1", Line::Outcome(Outcome::Updated)),
-            ("nochg 192.0.2.1", Line::Outcome(Outcome::Unchanged)),
+            ("nochg 192.0.2.1", Line::Outcome(Outcome::Repeated)),
             ("good 2001:db8::1", Line::Outcome(Outcome::Updated)),
             ("good 127.0.0.1", Line::Error(Kind::Abuse)),
             ("good 192.0.2.2", Line::Error(Kind::Garbled)),

@@ -96,7 +96,9 @@ impl Service {
                 ErrorKind::Protocol | ErrorKind::TooLarge => ProviderErrorKind::Garbled,
                 _ => ProviderErrorKind::Unreachable,
             };
-            self.error(kind, error.to_string()).with_source(error)
+            let failed = self.error(kind, error.to_string());
+            let failed = if error.is_unprocessed() { failed.with_unsent() } else { failed };
+            failed.with_source(error)
         };
         let response = self.client.send(request).await.map_err(unreachable)?;
         let (status, retry_after) = (response.status(), response.retry_after());

@@ -98,7 +98,10 @@ pub trait DnsProvider: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The records were as wanted before.
+    /// The service took the update and says that it knew the address. Services lock names for which
+    /// that happens often.
+    Repeated,
+    /// The records were looked at and are as wanted; nothing was written.
     Unchanged,
     /// The records are as wanted now.
     Updated,
@@ -118,6 +121,8 @@ pub struct Capabilities {
     pub hosts_per_request_max: usize,
     /// The least time between two requests of this account.
     pub interval_min: Duration,
+    /// Whether an update must hold both families, since the service makes up one that is missing.
+    pub needs_all_families: bool,
 }
 
 impl Capabilities {
@@ -127,7 +132,8 @@ impl Capabilities {
         has_v6: true,
         txt_count_max: u32::MAX,
         hosts_per_request_max: 1,
-        interval_min: Duration::from_secs(0),
+        interval_min: Duration::ZERO,
+        needs_all_families: false,
     };
 }
 

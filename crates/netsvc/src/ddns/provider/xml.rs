@@ -1,6 +1,6 @@
 //! As much XML as two services need: the text of an element, wherever it stands.
 
-use roxmltree::Document;
+use roxmltree::{Document, ParsingOptions};
 
 /// The text of the first element of this name.
 pub(super) fn first(xml: &str, element: &str) -> Option<String> {
@@ -10,7 +10,9 @@ pub(super) fn first(xml: &str, element: &str) -> Option<String> {
 /// The texts of all elements of this name; none if the document is malformed.
 pub(super) fn all(xml: &str, element: &str) -> Vec<String> {
     // Document type declarations are refused, and with them entities that grow.
-    let Ok(document) = Document::parse(xml.trim_start_matches('\u{feff}')) else {
+    let options = ParsingOptions { nodes_limit: NODES_MAX, ..ParsingOptions::default() };
+    let xml = xml.trim_start_matches('\u{feff}');
+    let Ok(document) = Document::parse_with_options(xml, options) else {
         return Vec::new();
     };
     let found = document.descendants().filter(|node| node.tag_name().name() == element);
@@ -21,6 +23,9 @@ pub(super) fn all(xml: &str, element: &str) -> Vec<String> {
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
+
+/// A list of one name's records has some dozens.
+const NODES_MAX: u32 = 10_000;
 
 #[cfg(test)]
 mod tests {
