@@ -11,6 +11,7 @@ mod netlink;
 pub mod port_owner;
 pub mod portmap;
 mod random;
+pub mod sntp;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -43,6 +43,9 @@ pub const PROTOCOL: Code = Code::new("H-SRV-017", "protocols that do not go toge
 /// The process could not start or go on.
 pub const RUNTIME: Code = Code::new("H-SRV-018", "the server failed");
 
+/// A service of the network, such as dynamic DNS, is not configured rightly.
+pub const SERVICE: Code = Code::new("H-SRV-019", "a network service cannot be used so");
+
 /// The certificate file cannot be read.
 pub const CERTIFICATE: Code = Code::new("H-TLS-001", "the certificate cannot be used");
 /// The key file cannot be read.
@@ -77,6 +80,7 @@ pub const ALL: &[Code] = &[
     ERROR_PAGE,
     PROTOCOL,
     RUNTIME,
+    SERVICE,
     CERTIFICATE,
     KEY,
     KEY_MISMATCH,
@@ -103,11 +107,17 @@ pub enum Exit {
     AddressRefused = 5,
     /// The server was stopped, and requests were cut off at the end of the grace period or by a second signal.
     CutOff = 6,
+    /// It was not done, but the same may succeed later.
+    TryLater = 7,
+    /// It will not be done before somebody changes something.
+    Refused = 8,
+    /// Something is wrong, or could not be seen to be right.
+    Unwell = 9,
 }
 
 impl Exit {
     /// All of them.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Ok, "success; a server was stopped and let its requests end"),
         (Self::Failed, "the server failed while it ran"),
         (Self::Usage, "the command line cannot be understood"),
@@ -115,6 +125,12 @@ impl Exit {
         (Self::AddressInUse, "an address to listen on is in use"),
         (Self::AddressRefused, "an address may not be listened on, or is not of this machine"),
         (Self::CutOff, "the server was stopped, but requests had to be cut off"),
+        (Self::TryLater, "it was not done now; the same may succeed later"),
+        (Self::Refused, "it will not be done before somebody changes something"),
+        (
+            Self::Unwell,
+            "`doctor` or `probe` found something wrong, or could not see that it is right",
+        ),
     ];
 }
 

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod port_owner;
 pub mod reference;
 mod signals;
+pub mod state;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -1,5 +1,7 @@
 //! What is played in the lab, and what must come of it.
 
+use std::process::Command;
+
 use anyhow::{Context as _, ensure};
 
 use super::{
@@ -26,11 +28,10 @@ pub struct Scenario {
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    let plays: [(&str, &str, Play); 1] = [(
-        "plumbing",
-        "the lab itself: a mapping, an update of the zone, the CA, the stand-ins",
-        plumbing,
-    )];
+    let plays: [(&str, &str, Play); 2] = [
+        ("plumbing", "the lab itself: a mapping, an update of the zone, the CA", plumbing),
+        ("port-map", "`hearth port-map` adds, lists and deletes by each protocol", port_map),
+    ];
     let scenario = |(name, about, play): (&str, &str, _)| Scenario {
         name: name.to_owned(),
         about: about.to_owned(),
@@ -68,6 +69,37 @@ fn plumbing(lab: &mut Lab) -> anyhow::Result<()> {
     let echo = lab.fetch("home", &["--cacert", &web_root(), "https://echo2.example/"])?;
     ensure!(echo.trim() == PUBLIC, "the echo says {echo}");
     Ok(())
+}
+
+fn port_map(lab: &mut Lab) -> anyhow::Result<()> {
+    let hearth = |args: &[&str]| said(lab.hearth(args)?);
+    let external = hearth(&["port-map", "external-ip"])?;
+    ensure!(external.trim() == PUBLIC, "the external address is {external}");
+    for method in ["pcp", "nat-pmp", "upnp"] {
+        hearth(&["port-map", "--method", method, "add", "80"])?;
+        let rules = said(lab.host("router", "nft", &["list", "ruleset"]))?;
+        ensure!(rules.contains("dnat ip to 192.168.77.10:80"), "{method}: {rules}");
+        // Another process may take away what one has made.
+        hearth(&["port-map", "--method", method, "delete", "80"])?;
+        let rules = said(lab.host("router", "nft", &["list", "ruleset"]))?;
+        ensure!(!rules.contains("dnat ip to 192.168.77.10:80"), "{method} left: {rules}");
+    }
+    hearth(&["port-map", "add", "8443", "--to", "443"])?;
+    let list = hearth(&["port-map", "list", "--json"])?;
+    let list: serde_json::Value = serde_json::from_str(&list)?;
+    ensure!(list["mappings"][0]["external_port"] == 8443, "{list}");
+    let elsewhere = ["port-map", "add", "81", "--to-address", "192.168.77.20"];
+    let refused = lab.hearth(&elsewhere)?.output()?;
+    ensure!(refused.status.code() == Some(8), "secure mode: {refused:?}");
+    Ok(())
+}
+
+/// Standard output of a command that must succeed.
+fn said(mut command: Command) -> anyhow::Result<String> {
+    let output = command.output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {} {complaint}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Changes the site's zone as its owner may.

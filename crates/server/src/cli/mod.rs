@@ -2,6 +2,8 @@
 
 mod check;
 mod load;
+mod one_shot;
+mod port_map;
 mod serve;
 
 use std::{
@@ -32,6 +34,8 @@ enum Command {
     Serve(ServeArgs),
     /// Say whether `serve` would start with the same arguments, and what is wrong
     Check(CheckArgs),
+    /// Ask the router to lead ports to this machine
+    PortMap(port_map::PortMapArgs),
     /// Print a part of the manual that is made from the program itself
     Reference(ReferenceArgs),
 }
@@ -146,6 +150,7 @@ pub fn main() -> ExitCode {
     let exit = match &cli.command {
         Command::Serve(args) => serve::run(args, cli.color),
         Command::Check(args) => check::run(args, cli.color),
+        Command::PortMap(args) => port_map::run(args),
         Command::Reference(args) => {
             say(&reference::text(args.part));
             Exit::Ok

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use hearth_config::{ByteSize, HumanDuration, Spanned};
+use hearth_config::{ByteSize, HumanDuration, Secret, Spanned};
 
 /// Says what values a type takes.
 pub trait Describe {
@@ -118,6 +118,12 @@ impl Describe for HumanDuration {
 }
 
 impl<T: Describe> Describe for Spanned<T> {
+    fn shape() -> Shape {
+        T::shape()
+    }
+}
+
+impl<T: Describe> Describe for Secret<T> {
     fn shape() -> Shape {
         T::shape()
     }

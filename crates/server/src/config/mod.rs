@@ -3,12 +3,16 @@
 mod connections;
 pub mod describe;
 mod limits;
+mod network;
 mod range;
 mod sections;
 
 pub use self::{
     connections::Connections,
     limits::{H2Limits, Limits},
+    network::{
+        Acme, Address, Challenge, Ddns, LETS_ENCRYPT, MapMethod, OnDemand, Outside, PortMap,
+    },
     sections::{
         AccessFormat, AccessLog, CacheRule, Compression, Config, Encoding, Listener, Log,
         LogFormat, Mount, Protocol, Redirect, Site, SiteTls, Symlinks, Tls, TlsVersion,

@@ -8,6 +8,7 @@ use super::{
     connections::Connections,
     describe::{entry, section, words},
     limits::Limits,
+    network::{Acme, Address, Ddns, Outside, PortMap},
 };
 
 fn own<T>(value: T) -> Spanned<T> {
@@ -33,6 +34,14 @@ section! {
         connections: Connections = Connections::default(),
         /// What holds for every TLS listener.
         tls: Tls = Tls::default(),
+        /// The service that keeps the sites' names at this machine's address.
+        ddns: Option<Spanned<Ddns>> = None,
+        /// How the router leads ports to this machine.
+        port_map: PortMap = PortMap::default(),
+        /// Who is asked for the public address.
+        address: Address = Address::default(),
+        /// Who looks from outside.
+        outside: Outside = Outside::default(),
         /// A line for each request.
         access_log: AccessLog = AccessLog::default(),
         /// What the server says about itself.
@@ -213,6 +222,8 @@ section! {
     pub struct Tls {
         /// The oldest version that is spoken.
         min_version: TlsVersion = TlsVersion::Tls12,
+        /// Certificates from an authority.
+        acme: Option<Spanned<Acme>> = None,
     }
 }
 

@@ -52,49 +52,49 @@ type Change = fn(&mut Facts);
 #[rustfmt::skip]
 const WORLDS: &[(&str, &str, Change)] = &[
     ("sound", "", |_| {}),
-    ("upnp off", "H-NET-001", |facts| {
+    ("upnp off", "H-NET-101", |facts| {
         facts.router_answers = Some(false);
         facts.router_external = None;
         both(facts, |port| { port.mapping = MappingFact::Unknown; port.outside = no_answer(); });
     }),
     ("upnp off, forwarded by hand", "", |facts| facts.router_answers = Some(false)),
-    ("mapping answered, but absent", "H-NET-002", |facts| {
+    ("mapping answered, but absent", "H-NET-102", |facts| {
         both(facts, |port| { port.mapping = MappingFact::NotKept; port.outside = no_answer(); });
     }),
-    ("cgnat", "H-NET-003", |facts| {
+    ("cgnat", "H-NET-103", |facts| {
         facts.router_external = Some("100.64.0.10".parse().unwrap());
         both(facts, |port| { port.mapping = MappingFact::Refused("606".into()); port.outside = no_answer(); });
     }),
-    ("cgnat with a public address", "H-NET-003", |facts| {
+    ("cgnat with a public address", "H-NET-103", |facts| {
         facts.router_external = Some("11.2.0.1".parse().unwrap());
     }),
-    ("double nat", "H-NET-004", |facts| {
+    ("double nat", "H-NET-104", |facts| {
         facts.router_external = Some("192.168.1.2".parse().unwrap());
         both(facts, |port| port.outside = no_answer());
     }),
-    ("port 80 blocked", "H-NET-005", |facts| facts.ports.get_mut(&80).unwrap().outside = no_answer()),
-    ("only 443", "H-NET-006", |facts| {
+    ("port 80 blocked", "H-NET-105", |facts| facts.ports.get_mut(&80).unwrap().outside = no_answer()),
+    ("only 443", "H-NET-106", |facts| {
         let port = facts.ports.get_mut(&80).unwrap();
         port.mapping = MappingFact::Refused("606 action not authorized".into());
         port.outside = no_answer();
     }),
-    ("no hairpin", "H-NET-007", |facts| facts.hairpin = no_answer()),
-    ("secure mode refuses", "H-NET-008", |facts| {
+    ("no hairpin", "H-NET-107", |facts| facts.hairpin = no_answer()),
+    ("secure mode refuses", "H-NET-108", |facts| {
         both(facts, |port| { port.mapping = MappingFact::Refused("606".into()); port.outside = no_answer(); });
     }),
-    ("no gateway", "H-NET-009", |facts| { facts.gateway = None; facts.local_address = None; }),
-    ("another machine has the port", "H-NET-010", |facts| {
+    ("no gateway", "H-NET-109", |facts| { facts.gateway = None; facts.local_address = None; }),
+    ("another machine has the port", "H-NET-110", |facts| {
         let port = facts.ports.get_mut(&443).unwrap();
         port.mapping = MappingFact::Elsewhere("192.168.77.20".into());
         port.outside = Seen::Another;
     }),
-    ("everything blocked", "H-NET-011", |facts| both(facts, |port| port.outside = no_answer())),
-    ("another server", "H-NET-012", |facts| both(facts, |port| port.outside = Seen::Another)),
-    ("nobody looked", "H-NET-013", |facts| both(facts, |port| port.outside = Seen::Unknown)),
-    ("no address", "H-NET-014", |facts| facts.public_v4 = None),
-    ("stale a", "H-DNS-001", |facts| servers(facts, "11.7.7.7")),
-    ("one of two addresses is stale", "H-DNS-001", |facts| servers(facts, "11.7.7.7 11.1.0.10")),
-    ("dead aaaa", "H-DNS-002", |facts| {
+    ("everything blocked", "H-NET-111", |facts| both(facts, |port| port.outside = no_answer())),
+    ("another server", "H-NET-112", |facts| both(facts, |port| port.outside = Seen::Another)),
+    ("nobody looked", "H-NET-113", |facts| both(facts, |port| port.outside = Seen::Unknown)),
+    ("no address", "H-NET-114", |facts| facts.public_v4 = None),
+    ("stale a", "H-DNS-101", |facts| servers(facts, "11.7.7.7")),
+    ("one of two addresses is stale", "H-DNS-101", |facts| servers(facts, "11.7.7.7 11.1.0.10")),
+    ("dead aaaa", "H-DNS-102", |facts| {
         servers(facts, "11.1.0.10 2a0b:beef::10");
         facts.dns.as_mut().unwrap().v6_seen = no_answer();
     }),
@@ -102,43 +102,43 @@ const WORLDS: &[(&str, &str, Change)] = &[
         servers(facts, "11.1.0.10 2a0b:beef::10");
         facts.dns.as_mut().unwrap().is_v6_ours = true;
     }),
-    ("caa forbids", "H-DNS-003", |facts| {
+    ("caa forbids", "H-DNS-103", |facts| {
         facts.dns.as_mut().unwrap().caa_forbids = Some(vec!["another-ca.example".into()]);
     }),
-    ("name server lags", "H-DNS-004", |facts| {
+    ("name server lags", "H-DNS-104", |facts| {
         let mut behind = server(2, &["11.7.7.7".parse().unwrap()]);
         behind.serial = Some(99);
         facts.dns.as_mut().unwrap().servers = vec![server(1, &[PUBLIC.into()]), behind];
     }),
-    ("somebody else's record", "H-DNS-005", |facts| {
+    ("somebody else's record", "H-DNS-105", |facts| {
         servers(facts, "11.9.0.66");
         facts.dns.as_mut().unwrap().update = Some(Update::Refused("REFUSED".into()));
     }),
-    ("no record", "H-DNS-006", |facts| {
+    ("no record", "H-DNS-106", |facts| {
         facts.dns.as_mut().unwrap().servers = vec![server(1, &[]), server(2, &[])];
     }),
-    ("name servers silent", "H-DNS-007", |facts| facts.dns.as_mut().unwrap().servers.clear()),
-    ("ca limit", "H-CRT-001", |facts| {
+    ("name servers silent", "H-DNS-107", |facts| facts.dns.as_mut().unwrap().servers.clear()),
+    ("ca limit", "H-CRT-101", |facts| {
         facts.certificate.limited = Some((3600, "too many certificates".into()));
     }),
-    ("ca gone", "H-CRT-002", |facts| facts.certificate.authority_error = Some("refused".into())),
-    ("expired", "H-CRT-003", |facts| facts.certificate.seconds_left = Some(-1)),
-    ("clock ahead", "H-SYS-001", |facts| {
+    ("ca gone", "H-CRT-102", |facts| facts.certificate.authority_error = Some("refused".into())),
+    ("expired", "H-CRT-103", |facts| facts.certificate.seconds_left = Some(-1)),
+    ("clock ahead", "H-SYS-101", |facts| {
         facts.clock_ahead_seconds = Some(400 * 86_400);
         // A wrong clock breaks much else.
         facts.certificate.authority_error = Some("certificate expired".into());
         facts.dns.as_mut().unwrap().update = Some(Update::Refused("BADTIME".into()));
     }),
-    ("clock behind", "H-SYS-001", |facts| facts.clock_ahead_seconds = Some(-301)),
+    ("clock behind", "H-SYS-101", |facts| facts.clock_ahead_seconds = Some(-301)),
     ("clock within bounds", "", |facts| facts.clock_ahead_seconds = Some(300)),
-    ("port taken", "H-SYS-002", |facts| {
+    ("port taken", "H-SYS-102", |facts| {
         facts.ports.get_mut(&80).unwrap().bind = Bind::Taken("`nginx` (process 1)".into());
         both(facts, |port| { port.mapping = MappingFact::Unknown; port.outside = Seen::Another; });
     }),
-    ("port refused", "H-SYS-003", |facts| {
+    ("port refused", "H-SYS-103", |facts| {
         both(facts, |port| port.bind = Bind::Refused("permission denied".into()));
     }),
-    ("disk full", "H-SYS-004", |facts| facts.disk_free_bytes = Some(0)),
+    ("disk full", "H-SYS-104", |facts| facts.disk_free_bytes = Some(0)),
 ];
 
 #[test]

@@ -8,6 +8,7 @@ mod certificate;
 mod host;
 mod listener;
 mod log;
+pub mod network;
 mod redirect;
 mod site;
 
@@ -46,6 +47,8 @@ pub struct Plan {
     pub connections: NetLimits,
     /// The oldest TLS that is spoken.
     pub min_tls: TlsVersion,
+    /// The way from the internet to here.
+    pub network: network::Network,
     /// A line for each request.
     pub access_log: Option<(AccessFormat, Output)>,
     /// What the server says about itself.
@@ -62,6 +65,7 @@ impl Plan {
         let log = log::program(&mut checks, &config.log);
         let access_log = log::access(&mut checks, &config.access_log);
         let connections = config.connections.check(&mut checks.report);
+        let network = network::plan(&mut checks, config);
         let sites = site::plan(&mut checks, config);
         let listeners = listener::plan(&mut checks, config);
         let plan = Self {
@@ -72,6 +76,7 @@ impl Plan {
             limits,
             connections,
             min_tls: config.tls.min_version,
+            network,
             access_log,
             log,
         };
