@@ -30,7 +30,9 @@ impl Coding {
         }
     }
 
-    fn from_name(name: &[u8]) -> Option<Self> {
+    /// The coding of this name, in any case.
+    #[must_use]
+    pub fn from_name(name: &[u8]) -> Option<Self> {
         // RFC 9110 §8.4.1.3: x-gzip is equivalent to gzip.
         if name.eq_ignore_ascii_case(b"x-gzip") {
             return Some(Self::Gzip);

@@ -218,6 +218,15 @@ impl Request {
         Ok(request)
     }
 
+    /// Takes every field of this name away, in any case: for middleware that undoes what the field says.
+    /// How the message is framed was settled before.
+    pub fn remove_header(&mut self, name: &str) {
+        let head = &mut self.parts_mut().head;
+        let mut slots = std::mem::take(&mut head.slots);
+        slots.retain(|slot| !head.bytes(slot.name).eq_ignore_ascii_case(name.as_bytes()));
+        head.slots = slots;
+    }
+
     /// See [`Settings::drop_underscore_fields`](crate::Settings::drop_underscore_fields).
     pub(crate) fn drop_underscore_fields(&mut self) {
         let head = &mut self.parts_mut().head;

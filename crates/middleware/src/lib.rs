@@ -7,6 +7,7 @@
 //! | feature | type | what it does |
 //! |---|---|---|
 //! | `compress` | `Compress` | gzip, brotli, zstd, deflate by `Accept-Encoding` |
+//! | `decompress` | `Decompress` | request bodies in these codings, bounded |
 //! | `error-pages` | `ErrorPages` | contents of one's own for 4xx and 5xx |
 //! | `headers` | `ResponseHeaders` | sets, adds, removes response fields |
 //! | `limits` | `BodyLimit`, `ConcurrencyLimit` | bounds on request bodies and on requests at once |
@@ -18,6 +19,8 @@
 
 #[cfg(feature = "compress")]
 mod compress;
+#[cfg(feature = "decompress")]
+mod decompress;
 #[cfg(feature = "error-pages")]
 mod error_pages;
 #[cfg(feature = "headers")]
@@ -35,6 +38,8 @@ mod timeout;
 
 #[cfg(feature = "compress")]
 pub use crate::compress::{Compress, Levels};
+#[cfg(feature = "decompress")]
+pub use crate::decompress::Decompress;
 #[cfg(feature = "error-pages")]
 pub use crate::error_pages::ErrorPages;
 #[cfg(feature = "headers")]

@@ -1,6 +1,7 @@
 //! Middleware around small handlers.
 
 mod compress;
+mod decompress;
 mod limits;
 mod responses;
 
