@@ -250,9 +250,10 @@ impl Log {
     }
 
     /// Takes a snapshot that garbage collection respects until it is released.
-    pub(crate) fn hold(&self, serializable: bool, now_ms: u64) -> u64 {
+    /// It sees at least everything up to `floor`.
+    pub(crate) fn hold(&self, serializable: bool, now_ms: u64, floor: u64) -> u64 {
         let mut snapshots = self.snapshots.lock();
-        let seq = self.visible();
+        let seq = self.visible().max(floor);
         snapshots.add(seq, serializable, now_ms);
         seq
     }
@@ -346,7 +347,10 @@ impl Log {
             }
             let leads = {
                 let mut sequence = self.sequence.lock();
-                let free = !sequence.has_leader && ticket.decided().is_none();
+                // With nothing queued, this commit's group is written and its leader about to say so.
+                let free = !sequence.has_leader
+                    && !sequence.queue.is_empty()
+                    && ticket.decided().is_none();
                 sequence.has_leader |= free;
                 free
             };
@@ -460,7 +464,7 @@ impl Log {
         drop(records);
         let state = match written {
             Ok(()) => {
-                self.publish(&group, last);
+                self.publish(&group, last, sync);
                 DONE
             }
             Err(e) => {
@@ -471,7 +475,8 @@ impl Log {
         Some((group, state))
     }
 
-    fn publish(&self, group: &[Pending], last: u64) {
+    /// What is not synced is for the sessions that wrote it, until a later group is.
+    fn publish(&self, group: &[Pending], last: u64, synced: bool) {
         for pending in group {
             let mut spins = 0_u32;
             while !pending.ticket.applied.load(Ordering::Acquire) {
@@ -479,7 +484,10 @@ impl Log {
                 if spins > 20 { thread::yield_now() } else { spin_loop() }
             }
         }
-        self.visible.fetch_max(last, Ordering::SeqCst);
+        if synced {
+            self.visible.fetch_max(last, Ordering::SeqCst);
+        }
+        let last = self.visible();
         self.groups.fetch_add(1, Ordering::Relaxed);
         self.commits.fetch_add(group.len() as u64, Ordering::Relaxed);
         let floor = {
@@ -547,7 +555,7 @@ impl Log {
         seq
     }
 
-    /// Makes a load visible.
+    /// Makes visible what became durable by another way than a group: a load, a mark.
     pub(crate) fn publish_to(&self, seq: u64) {
         self.visible.fetch_max(seq, Ordering::SeqCst);
     }

@@ -108,7 +108,9 @@ fn two_who_block_share_the_lead() {
             thread::spawn(move || commit(&log, &applied, false))
         });
         check_visible(&log, &vfs, &applied);
-        threads.map(|thread| thread.join().expect("no panic"));
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
         assert_eq!(log.visible(), 2);
         check_visible(&log, &vfs, &applied);
     });
@@ -131,7 +133,7 @@ fn the_log_thread_serves_who_does_not_block() {
         commit(&log, &applied, false);
         future.join().expect("no panic");
         check_visible(&log, &vfs, &applied);
-        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        stop.store(true, Ordering::SeqCst);
         log.wake_server();
         server.join().expect("no panic");
         assert_eq!(log.visible(), 2);
@@ -182,7 +184,7 @@ fn garbage_collection_spares_what_a_snapshot_sees() {
             thread::spawn(move || collect_garbage(&log, &versions))
         };
         // Registered: whatever was visible then stays.
-        let held = log.hold(false, 0);
+        let held = log.hold(false, 0, 0);
         assert_eq!(read(&versions, held).0, Some(held));
         // Not registered: looks again if garbage was collected beyond it.
         loop {
@@ -232,7 +234,9 @@ fn a_lock_goes_to_one_at_a_time_and_no_wake_is_lost() {
             thread::spawn(move || exclusively(&locks, &inside))
         });
         exclusively(&locks, &inside);
-        threads.map(|thread| thread.join().expect("no panic"));
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
         assert_eq!((locks.entries(), locks.has_waiters()), (0, false));
     });
 }

@@ -16,7 +16,8 @@ pub enum Durability {
     #[default]
     Sync,
     /// When it survives the death of the process; power loss may cost the last
-    /// `Options::sync_interval`.
+    /// `Options::sync_interval`. Until it is synced only the session that wrote it sees it:
+    /// `Store::session`.
     Interval,
 }
 

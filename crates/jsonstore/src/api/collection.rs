@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     codec::hash_key,
-    engine::{Blocking, Core, KeyspaceKind, is_would_block},
+    engine::{Blocking, Core, KeyspaceKind, View, is_would_block},
     error::{Error, Result},
     jb1::Update,
     key::Id,
@@ -103,7 +103,7 @@ impl Collection {
             self.core().check_open()?;
             return Ok(None);
         };
-        self.read(keyspace, &id, None).await
+        self.read(keyspace, &id, View::Newest(self.store.session.seq())).await
     }
 
     /// The document with this id as a snapshot sees it.
@@ -113,7 +113,7 @@ impl Collection {
     pub async fn get_at(&self, snapshot: &Snapshot, id: impl Into<Id>) -> Result<Option<Document>> {
         let id = id.into();
         let Some(keyspace) = self.existing() else { return Ok(None) };
-        self.read(keyspace, &id, Some(snapshot.seq())).await
+        self.read(keyspace, &id, View::Snapshot(snapshot.seq())).await
     }
 
     /// Changes fields of a document; `false` if there is none with this id.
@@ -179,24 +179,24 @@ impl Collection {
         &self,
         keyspace: u32,
         id: &Id,
-        snapshot: Option<u64>,
+        view: View,
     ) -> Result<Option<Document>> {
         let core = self.core();
         core.check_open()?;
         let key = id.as_bytes();
         let found = if may_block() || !core.options.env.has_threads() {
-            core.document(keyspace, key, snapshot)?
-        } else if let Some(found) = core.cached(keyspace, key, hash_key(keyspace, key), snapshot) {
+            core.document(keyspace, key, view)?
+        } else if let Some(found) = core.cached(keyspace, key, hash_key(keyspace, key), view) {
             Some(found)
         } else {
             let here = {
                 let _forbid = Blocking::forbid();
-                core.document(keyspace, key, snapshot)
+                core.document(keyspace, key, view)
             };
             match here {
                 Err(e) if is_would_block(&e) => {
                     let key = Bytes::copy_from_slice(key);
-                    self.store.run(move |core| core.document(keyspace, &key, snapshot)).await?
+                    self.store.run(move |core| core.document(keyspace, &key, view)).await?
                 }
                 other => other?,
             }
@@ -205,7 +205,7 @@ impl Collection {
     }
 
     fn single(&self) -> Transaction {
-        Transaction::begin(&self.store.inner, Isolation::Latest, 0)
+        Transaction::begin(&self.store, Isolation::Latest, 0)
     }
 
     pub(crate) fn duplicate(id: &Id) -> Error {

@@ -31,14 +31,15 @@ impl Keyspace {
         let Some(keyspace) = self.existing() else { return Ok(None) };
         let core = self.store.core();
         core.check_open()?;
+        let floor = self.store.session.seq();
         let here = {
             let _forbid = (!may_block() && core.options.env.has_threads()).then(Blocking::forbid);
-            core.read_visible(keyspace, key)
+            core.read_newest(keyspace, key, floor)
         };
         let found = match here {
             Err(e) if is_would_block(&e) => {
                 let key = Bytes::copy_from_slice(key);
-                self.store.run(move |core| core.read_visible(keyspace, &key)).await?
+                self.store.run(move |core| core.read_newest(keyspace, &key, floor)).await?
             }
             other => other?,
         };
@@ -52,9 +53,10 @@ impl Keyspace {
     pub async fn range(&self, from: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>> {
         let Some(keyspace) = self.existing() else { return Ok(Vec::new()) };
         let from = from.to_vec();
+        let floor = self.store.session.seq();
         self.store
             .run(move |core| {
-                let hold = Hold::new(core, false);
+                let hold = Hold::new(core, false, floor);
                 let mut iter = core.iter(keyspace, &from, hold.seq)?;
                 let mut out = Vec::with_capacity(limit.min(1024));
                 while out.len() < limit {

@@ -2,7 +2,10 @@
 
 use std::{
     future::Future,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{Collection, Isolation, Keyspace, Load, Transaction, executor::may_block};
@@ -17,6 +20,21 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+    pub(crate) session: Session,
+}
+
+/// The newest commit of a session, which it sees even while others do not yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Session(Arc<AtomicU64>);
+
+impl Session {
+    pub(crate) fn seq(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn raise(&self, seq: u64) {
+        self.0.fetch_max(seq, Ordering::SeqCst);
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +75,15 @@ impl Store {
         let work = move || Core::open(options, &mut progress);
         let core = if may_block() { work() } else { crate::pool::Pool::new().run(work).await }?;
         let threads = Threads::start(&core);
-        Ok(Self { inner: Arc::new(Inner { core, threads }) })
+        Ok(Self { inner: Arc::new(Inner { core, threads }), session: Session::default() })
+    }
+
+    /// A handle with a session of its own. It matters with [`crate::Durability::Interval`] only:
+    /// what was acknowledged before it was synced is seen by handles of the same session, clones and
+    /// what was made from them; the others see it when no crash can take it any more.
+    #[must_use]
+    pub fn session(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), session: Session::default() }
     }
 
     /// A collection of documents. It comes into being with its first document.
@@ -88,7 +114,7 @@ impl Store {
 
     /// Begins a transaction. Dropping it rolls it back.
     pub fn begin(&self, isolation: Isolation) -> Transaction {
-        Transaction::begin(&self.inner, isolation, 0)
+        Transaction::begin(self, isolation, 0)
     }
 
     /// Runs a serializable transaction, again if it conflicts with another.
@@ -107,7 +133,7 @@ impl Store {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let tx = Transaction::begin(&self.inner, Isolation::Serializable, victim_count);
+            let tx = Transaction::begin(self, Isolation::Serializable, victim_count);
             let result = match work(tx.clone()).await {
                 Ok(value) => tx.commit().await.map(|_| value),
                 Err(e) => {
@@ -127,9 +153,9 @@ impl Store {
         }
     }
 
-    /// A consistent view of everything committed so far.
+    /// A consistent view of everything committed so far, as this session sees it.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { hold: Arc::new(Hold::new(self.core(), false)) }
+        Snapshot { hold: Arc::new(Hold::new(self.core(), false, self.session.seq())) }
     }
 
     /// Loads many documents at once, bypassing the log. Waits until nobody else writes.
@@ -294,7 +320,7 @@ pub struct Stats {
 impl Stats {
     fn of(core: &Core) -> Self {
         let tree = core.tree();
-        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut stats = Self { visible_seq: core.log.visible(), ..Self::default() };
         stats.commits = load(&core.log.commits);
         stats.groups = load(&core.log.groups);

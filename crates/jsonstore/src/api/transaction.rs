@@ -9,16 +9,17 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Collection, Document, Input, Keyspace, Range, executor::may_block, store::Inner};
+use super::{Collection, Document, Input, Keyspace, Range, Store, executor::may_block};
 use crate::{
     bugs::bug,
     codec::hash_key,
     commit::{Op, ReadSet, Ticket},
-    engine::{Blocking, Core, Hold, is_would_block},
+    engine::{Blocking, Core, Hold, View, is_would_block},
     error::{DocumentError, Error, Result},
     jb1::{self, Update},
     key::Id,
     lock::{LockId, LockMode, Owner},
+    options::Durability,
 };
 
 /// What a transaction may see of others.
@@ -56,7 +57,7 @@ pub struct Transaction {
 
 #[derive(Debug)]
 struct Shared {
-    inner: Arc<Inner>,
+    store: Store,
     isolation: Isolation,
     owner: Arc<Owner>,
     state: Mutex<State>,
@@ -84,18 +85,19 @@ enum Write {
 impl Drop for Shared {
     fn drop(&mut self) {
         if !bug("leak_locks") {
-            self.inner.core.locks.release_all(&self.owner);
+            self.store.core().locks.release_all(&self.owner);
         }
     }
 }
 
 impl Transaction {
-    pub(crate) fn begin(inner: &Arc<Inner>, isolation: Isolation, victim_count: u32) -> Self {
-        let core = &inner.core;
+    pub(crate) fn begin(store: &Store, isolation: Isolation, victim_count: u32) -> Self {
+        let core = store.core();
+        let floor = store.session.seq();
         let hold = (isolation != Isolation::Latest)
-            .then(|| Hold::new(core, isolation == Isolation::Serializable));
+            .then(|| Hold::new(core, isolation == Isolation::Serializable, floor));
         let shared = Shared {
-            inner: Arc::clone(inner),
+            store: store.clone(),
             isolation,
             owner: core.locks.owner(victim_count),
             state: Mutex::new(State { hold, ..State::default() }),
@@ -128,7 +130,11 @@ impl Transaction {
             let Some((rev, value)) = base else { return Ok(None) };
             return document(rev, &self.patched(&value, &patches)?).map(Some);
         }
-        collection.read(keyspace, &id, self.snapshot()).await
+        let view = match self.snapshot() {
+            Some(seq) => View::Snapshot(seq),
+            None => View::Newest(self.shared.store.session.seq()),
+        };
+        collection.read(keyspace, &id, view).await
     }
 
     /// As [`Transaction::get`], and locks the document so that this transaction can change it
@@ -272,9 +278,10 @@ impl Transaction {
             all.map(|((_, key), write)| (key.clone(), write.clone())).collect()
         };
         let store = collection.store.clone();
+        let floor = self.shared.store.session.seq();
         let mut found = store
             .run(move |core| {
-                let hold = Hold::new(core, false);
+                let hold = Hold::new(core, false, floor);
                 let mut iter = core.iter(keyspace, &from, snapshot.unwrap_or(hold.seq))?;
                 let mut all = BTreeMap::new();
                 while let Some(entry) = iter.next_visible()? {
@@ -397,6 +404,10 @@ impl Transaction {
         } else {
             core.log.wait(&ticket)?;
         }
+        if core.options.durability == Durability::Interval {
+            // Others see it when it is synced.
+            self.shared.store.session.raise(ticket.seq);
+        }
         Ok(ticket.seq)
     }
 
@@ -415,7 +426,7 @@ impl Transaction {
     }
 
     fn core(&self) -> &Arc<Core> {
-        &self.shared.inner.core
+        self.shared.store.core()
     }
 
     fn check(&self) -> Result<()> {

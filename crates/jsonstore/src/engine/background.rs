@@ -334,8 +334,10 @@ impl Core {
                 return Err(self.log.poison_error());
             }
             if last > self.log.visible() {
-                // Commits on their way have waiters or the log thread to carry them.
+                // Commits on their way have waiters or the log thread to carry them; what was only
+                // written, a mark makes durable.
                 if !self.log.step() {
+                    self.mark();
                     std::thread::yield_now();
                 }
                 continue;
@@ -397,6 +399,7 @@ impl Core {
             }
             let mark = Record { kind: FrameType::Mark, seq: last, flags: 0, payload: Bytes::new() };
             wal.append(&[mark], true)?;
+            self.log.publish_to(last);
             self.last_mark.store(last, Ordering::Relaxed);
             Ok::<(), std::io::Error>(())
         });

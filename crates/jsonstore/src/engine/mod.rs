@@ -24,7 +24,7 @@ pub(crate) use self::{
     background::Threads,
     ingest::Ingest,
     pace::Pace,
-    read::{Blocking, Hold, is_would_block, would_block},
+    read::{Blocking, Hold, View, is_would_block, would_block},
 };
 pub use self::{open::OpenStep, verify::VerifyReport};
 use crate::{

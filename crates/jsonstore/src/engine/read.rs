@@ -39,11 +39,25 @@ impl Drop for Blocking {
 /// A version of a key: its sequence number, and its value unless it was deleted.
 pub(crate) type Version = (u64, Option<Bytes>);
 
+/// What a reader sees.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum View {
+    /// The newest state, and at least this one.
+    Newest(u64),
+    /// A registered snapshot.
+    Snapshot(u64),
+}
+
 impl Core {
-    /// The newest version that every reader may see.
-    pub(crate) fn read_visible(&self, keyspace: u32, key: &[u8]) -> Result<(u64, Option<Version>)> {
+    /// The newest version that a reader may see who has seen everything up to `floor`.
+    pub(crate) fn read_newest(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        floor: u64,
+    ) -> Result<(u64, Option<Version>)> {
         loop {
-            let snapshot = self.log.visible();
+            let snapshot = self.log.visible().max(floor);
             let tree = self.tree();
             // Compaction may have collapsed versions of a snapshot nobody registered.
             if snapshot >= tree.gc_seq {
@@ -69,21 +83,21 @@ impl Core {
         self.tree().get(keyspace, key, u64::MAX)
     }
 
-    /// A document as JSON text with its version, at a registered snapshot or (`None`) the newest.
+    /// A document as JSON text with its version.
     pub(crate) fn document(
         &self,
         keyspace: u32,
         key: &[u8],
-        snapshot: Option<u64>,
+        view: View,
     ) -> Result<Option<(u64, Bytes)>> {
         let hash = hash_key(keyspace, key);
-        if let Some(found) = self.cached(keyspace, key, hash, snapshot) {
+        if let Some(found) = self.cached(keyspace, key, hash, view) {
             return Ok(Some(found));
         }
         let begun = Pace::is_sampled().then(|| self.options.env.now());
-        let (at, found) = match snapshot {
-            None => self.read_visible(keyspace, key)?,
-            Some(at) => (at, self.read_at(keyspace, key, at)?),
+        let (at, found) = match view {
+            View::Newest(floor) => self.read_newest(keyspace, key, floor)?,
+            View::Snapshot(at) => (at, self.read_at(keyspace, key, at)?),
         };
         if let Some(begun) = begun {
             self.pace.note_read(self.options.env.now().saturating_sub(begun));
@@ -104,9 +118,12 @@ impl Core {
         keyspace: u32,
         key: &[u8],
         hash: u64,
-        snapshot: Option<u64>,
+        view: View,
     ) -> Option<(u64, Bytes)> {
-        let at = snapshot.unwrap_or_else(|| self.log.visible());
+        let at = match view {
+            View::Newest(floor) => self.log.visible().max(floor),
+            View::Snapshot(at) => at,
+        };
         self.documents.get(&self.versions, keyspace, key, hash, at)
     }
 
@@ -127,8 +144,9 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    pub(crate) fn new(core: &Arc<Core>, serializable: bool) -> Self {
-        let seq = core.log.hold(serializable, core.now_ms());
+    /// Sees what is visible, and at least everything up to `floor`.
+    pub(crate) fn new(core: &Arc<Core>, serializable: bool, floor: u64) -> Self {
+        let seq = core.log.hold(serializable, core.now_ms(), floor);
         Self { core: Arc::clone(core), seq, serializable }
     }
 }

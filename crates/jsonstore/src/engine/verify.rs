@@ -58,7 +58,7 @@ impl Core {
     }
 
     fn verify_documents(self: &Arc<Self>, name: &str, keyspace: u32) -> Result<u64> {
-        let hold = Hold::new(self, false);
+        let hold = Hold::new(self, false, 0);
         let mut iter = self.iter(keyspace, &[], hold.seq)?;
         let mut count = 0;
         while let Some(entry) = iter.next_visible()? {

@@ -62,6 +62,11 @@ pub mod hooks {
         store.core().rotate(true);
     }
 
+    /// The newest commit that this session sees.
+    pub fn session_seq(store: &Store) -> u64 {
+        store.core().log.visible().max(store.session.seq())
+    }
+
     /// The last sequence number given out.
     pub fn last_seq(store: &Store) -> u64 {
         store.core().log.last_seq()

@@ -1,7 +1,11 @@
 //! The API on a real file system.
 
+use std::sync::Arc;
+
 use hearth_jsonstore::{
-    Error, Id, Isolation, LockMode, Options, Range, Result, Store, Target, Update, block_on,
+    Durability, Error, Id, Isolation, LockMode, Options, Range, Result, Store, Target, Update,
+    block_on,
+    testing::{SimEnv, SimVfs, hooks, small_options},
 };
 use serde_json::json;
 
@@ -238,6 +242,38 @@ fn bulk_load_is_atomic() {
         assert!(c.get(99999).await?.is_none(), "a dropped load leaves no trace");
         assert!(c.get(5).await?.unwrap().value().get("new").is_some());
         assert_eq!(store.verify().await?.documents, 20_000);
+        Result::Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn relaxed_commits_are_seen_by_their_session_only_until_they_are_synced() {
+    let (vfs, env) = (SimVfs::new(), Arc::new(SimEnv::new(1)));
+    let mut options = small_options(&vfs, &env);
+    options.durability = Durability::Interval;
+    block_on(async {
+        let store = Store::open(options.clone()).await?;
+        let c = store.collection("c")?;
+        let other = store.session().collection("c")?;
+        c.put("{\"_id\":1}").await?;
+        hooks::mark(&store);
+        assert!(other.get(1).await?.is_some(), "synced by the mark");
+        c.put("{\"_id\":2}").await?;
+        assert!(c.get(2).await?.is_some() && other.get(2).await?.is_none());
+        assert_eq!(c.scan(..).collect().await?.len(), 2);
+        assert_eq!(other.scan(..).collect().await?.len(), 1);
+        let tx = store.session().begin(Isolation::Snapshot);
+        assert!(tx.get(&c, 2).await?.is_none(), "the session of the transaction decides");
+        tx.rollback();
+        let lost = vfs.fork();
+        lost.power_cut(&mut |_| 0);
+        // A checkpoint makes everything durable, so everybody sees it.
+        store.checkpoint().await?;
+        assert!(other.get(2).await?.is_some());
+        options.vfs = Arc::new(lost);
+        let store = Store::open(options).await?;
+        assert_eq!(store.collection("c")?.scan(..).collect().await?.len(), 1);
         Result::Ok(())
     })
     .unwrap();
