@@ -12,6 +12,8 @@ pub mod port_owner;
 pub mod portmap;
 mod random;
 pub mod sntp;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -215,7 +215,8 @@ impl MapError {
             Self::NoGateway | Self::NoRouter { .. } => 0,
             Self::Timeout { .. } | Self::Unsupported { .. } => 1,
             Self::Io { .. } | Self::Protocol { .. } => 2,
-            Self::Hostile { .. } | Self::Router { .. } => 3,
+            // By PCP and NAT-PMP "another port" may also mean that this one is forbidden.
+            Self::Hostile { .. } | Self::Router { .. } | Self::PortTaken { owner: None, .. } => 3,
             Self::Refused { .. } => 4,
             _ => 5,
         }

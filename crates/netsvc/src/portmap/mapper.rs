@@ -3,7 +3,7 @@
 mod datagram;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     sync::Arc,
     time::Duration,
 };
@@ -193,13 +193,13 @@ impl PortMapper {
         if internal.ip() == &own {
             if let Some(pcp) = &found.pcp {
                 match pcp.pcp_map(request, &self.pcp_secret).await {
-                    Ok(mapping) => return Ok(mapping),
+                    Ok(mapping) => return Ok(verified(mapping, &found).await),
                     Err(error) => worst = heavier(worst, error),
                 }
             }
             if let Some(natpmp) = &found.natpmp {
                 match natpmp.natpmp_map(request).await {
-                    Ok(mapping) => return Ok(mapping),
+                    Ok(mapping) => return Ok(verified(mapping, &found).await),
                     Err(error) => worst = heavier(worst, error),
                 }
             }
@@ -241,8 +241,8 @@ impl PortMapper {
             ..request.clone()
         };
         let renewed = match (mapping.method, mapping.handle, mapping.internal, &found.igd) {
-            (Method::Upnp, Handle::Pinhole(id), _, Some(igd)) => igd
-                .renew_pinhole(id, request)
+            (Method::Upnp, Handle::Pinhole(id), SocketAddr::V6(internal), Some(igd)) => igd
+                .renew_pinhole(*internal.ip(), id, request)
                 .await
                 .map(|lease| Mapping { lease: Some(lease), ..mapping.clone() }),
             (Method::Upnp, Handle::None, SocketAddr::V4(internal), Some(igd)) => {
@@ -256,6 +256,7 @@ impl PortMapper {
             _ => return self.add(request).await,
         };
         match renewed {
+            Ok(renewed) if mapping.method != Method::Upnp => Ok(verified(renewed, &found).await),
             Ok(renewed) => Ok(renewed),
             Err(error) => {
                 tracing::debug!(%error, method = %mapping.method, "a mapping cannot be renewed");
@@ -273,10 +274,13 @@ impl PortMapper {
     /// Nothing is changed by dropping the future.
     pub async fn check(&self, mapping: &Mapping) -> Result<Presence, MapError> {
         let found = self.found();
-        match &found.igd {
-            // What PCP and NAT-PMP made is in the table of most routers' UPnP, but not of all.
-            Some(igd) if mapping.method == Method::Upnp => igd.check(mapping).await,
-            _ => Ok(Presence::Unknown),
+        let Some(igd) = &found.igd else { return Ok(Presence::Unknown) };
+        match igd.check(mapping).await {
+            // Not every router shows by UPnP what PCP and NAT-PMP made; one that did so, does.
+            Ok(Presence::Absent) if mapping.method != Method::Upnp && !mapping.is_verified => {
+                Ok(Presence::Unknown)
+            }
+            result => result,
         }
     }
 
@@ -314,7 +318,9 @@ impl PortMapper {
                 let natpmp = self.datagrams(&found.gateway);
                 natpmp.natpmp_unmap(mapping.protocol, mapping.internal.port()).await
             }
-            (Method::Upnp, Handle::Pinhole(id), Some(igd)) => igd.close_pinhole(id).await,
+            (Method::Upnp, Handle::Pinhole(id), Some(igd)) => {
+                igd.close_pinhole(ipv6(mapping.internal.ip())?, id).await
+            }
             (Method::Upnp, _, Some(igd)) => {
                 let internal = ipv4(mapping.internal.ip())?;
                 igd.unmap(mapping.protocol, mapping.external_port, internal).await
@@ -389,7 +395,7 @@ impl PortMapper {
         Ok(RouterClock { seconds, read_at: Instant::now() })
     }
 
-    /// Asks PCP first, then the firewall service of UPnP.
+    /// Asks the firewall service of UPnP first: other than with PCP, what it opens can be looked at.
     async fn open_pinhole(
         &self,
         found: &Found,
@@ -397,18 +403,18 @@ impl PortMapper {
         internal: SocketAddrV6,
     ) -> Result<Mapping, MapError> {
         let mut worst = None;
+        if let Some(igd) = &found.igd {
+            match igd.open_pinhole(request, internal).await {
+                Ok(mapping) => return Ok(mapping),
+                Err(error) => worst = heavier(worst, error),
+            }
+        }
         if self.options.methods.contains(&Method::Pcp) {
             let asked = match self.pcp_for(found, internal.into()) {
                 Ok(pcp) => pcp.pcp_map(request, &self.pcp_secret).await,
                 Err(error) => Err(error),
             };
             match asked {
-                Ok(mapping) => return Ok(mapping),
-                Err(error) => worst = heavier(worst, error),
-            }
-        }
-        if let Some(igd) = &found.igd {
-            match igd.open_pinhole(request, internal).await {
                 Ok(mapping) => return Ok(mapping),
                 Err(error) => worst = heavier(worst, error),
             }
@@ -534,6 +540,14 @@ async fn find_igd(options: &MapperOptions, gateway: &Gateway) -> Result<Option<I
     }
 }
 
+/// What PCP or NAT-PMP made, with a look at UPnP's table where there is one.
+async fn verified(mut mapping: Mapping, found: &Found) -> Mapping {
+    if let Some(igd) = &found.igd {
+        mapping.is_verified = igd.check(&mapping).await == Ok(Presence::Present);
+    }
+    mapping
+}
+
 fn heavier(known: Option<MapError>, new: MapError) -> Option<MapError> {
     match known {
         Some(known) if known.weight() >= new.weight() => Some(known),
@@ -545,6 +559,13 @@ fn ipv4(address: IpAddr) -> Result<Ipv4Addr, MapError> {
     match address {
         IpAddr::V4(address) => Ok(address),
         IpAddr::V6(_) => Err(MapError::NoGateway),
+    }
+}
+
+fn ipv6(address: IpAddr) -> Result<Ipv6Addr, MapError> {
+    match address {
+        IpAddr::V6(address) => Ok(address),
+        IpAddr::V4(_) => Err(MapError::NoGateway),
     }
 }
 

@@ -4,6 +4,7 @@
 //! alive through leases, reboots and changes of network, and takes them away at the end.
 
 mod error;
+mod keeper;
 mod mapper;
 pub mod natpmp;
 pub mod pcp;
@@ -14,6 +15,9 @@ pub mod upnp;
 pub(crate) use self::types::Handle;
 pub use self::{
     error::{Actor, MapError, RouterCode},
+    keeper::{
+        FoundLater, KeeperOptions, KeeperState, KeptMapping, MappingKeeper, MappingStatus, Router,
+    },
     mapper::{MapperOptions, PortMapper},
     types::{ListedMapping, MapRequest, Mapping, Method, Presence, Protocol, RouterClock},
 };

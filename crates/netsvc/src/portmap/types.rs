@@ -69,7 +69,8 @@ pub struct Mapping {
     pub method: Method,
     /// What the router's table says about it.
     pub description: String,
-    /// Whether the router's own table showed it afterwards. PCP and NAT-PMP have no such table.
+    /// Whether the router's own table showed it afterwards. PCP and NAT-PMP have no such table, but
+    /// where the router speaks UPnP too, that one is looked at; not every router shows them there.
     pub is_verified: bool,
     pub(crate) handle: Handle,
 }

@@ -59,15 +59,8 @@ impl Datagrams {
         let nonce = self.nonce(secret, protocol, internal_port);
         let is_pinhole = self.local.is_ipv6();
         let wanted = if is_pinhole { internal_port } else { request.external_port };
-        let operation = pcp::Operation::Map {
-            nonce,
-            protocol,
-            internal_port,
-            external_port: wanted,
-            external_address: pcp::any_address(self.local),
-            lifetime: request.lease_secs(),
-            prefers_failure: false,
-        };
+        let lifetime = request.lease_secs();
+        let operation = map(nonce, protocol, internal_port, wanted, self.local, lifetime);
         let response = self.pcp(operation).await.map_err(|error| taken(error, request))?;
         let pcp::Answer::Map { external_port, external_address, .. } = response.answer else {
             return Err(MapError::Protocol { method: Method::Pcp, what: "it is no mapping" });
@@ -98,16 +91,19 @@ impl Datagrams {
         internal_port: u16,
         nonce: [u8; 12],
     ) -> Result<(), MapError> {
-        let operation = pcp::Operation::Map {
-            nonce,
-            protocol,
-            internal_port,
-            external_port: 0,
-            external_address: pcp::any_address(self.local),
-            lifetime: 0,
-            prefers_failure: false,
-        };
-        self.pcp(operation).await.map(|_| ())
+        let operation = map(nonce, protocol, internal_port, 0, self.local, 0);
+        match self.pcp(operation).await {
+            // RFC 6887 §15.1 wants success where nothing is there to be deleted, but miniupnpd says that
+            // it has no resources, which a deletion does not need.
+            Err(MapError::TableFull { .. }) => Ok(()),
+            // It also forgets whose a pinhole is, and so refuses to close it. Then it shall at least
+            // end soon: servers round this up to their minimum, usually two minutes.
+            Err(MapError::Refused { .. }) if self.local.is_ipv6() => {
+                let soon = map(nonce, protocol, internal_port, internal_port, self.local, 1);
+                self.pcp(soon).await.map(|_| ())
+            }
+            result => result.map(|_| ()),
+        }
     }
 
     /// RFC 6887 §11.6: a short mapping of the discard port tells the external address.
@@ -116,15 +112,7 @@ impl Datagrams {
         secret: &[u8; 32],
     ) -> Result<Ipv4Addr, MapError> {
         let nonce = self.nonce(secret, Protocol::Udp, DISCARD_PORT);
-        let operation = pcp::Operation::Map {
-            nonce,
-            protocol: Protocol::Udp,
-            internal_port: DISCARD_PORT,
-            external_port: 0,
-            external_address: pcp::any_address(self.local),
-            lifetime: 30,
-            prefers_failure: false,
-        };
+        let operation = map(nonce, Protocol::Udp, DISCARD_PORT, 0, self.local, 30);
         let response = self.pcp(operation).await?;
         let _ = self.pcp_unmap(Protocol::Udp, DISCARD_PORT, nonce).await;
         match response.answer {
@@ -231,6 +219,26 @@ impl Datagrams {
             natpmp::Answer::Failed { result, .. } => Err(natpmp_error(result)),
             _ => Ok(response),
         }
+    }
+}
+
+fn map(
+    nonce: [u8; 12],
+    protocol: Protocol,
+    internal_port: u16,
+    external_port: u16,
+    local: IpAddr,
+    lifetime: u32,
+) -> pcp::Operation {
+    pcp::Operation::Map {
+        nonce,
+        protocol,
+        internal_port,
+        external_port,
+        external_address: pcp::any_address(local),
+        lifetime,
+        // Not every server knows the option; another port than the wanted one is given back instead.
+        prefers_failure: false,
     }
 }
 

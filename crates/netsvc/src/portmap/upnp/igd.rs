@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use hearth_http_client::{
 };
 use hearth_http_core::{Portable, Transport};
 use http::{HeaderName, HeaderValue, header};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::{
     LocalUrl, Refusal,
@@ -20,11 +20,15 @@ use super::{
     soap::{Action, Answer},
     xml::XML_BYTES_MAX,
 };
-use crate::portmap::{MapError, Method, RouterCode};
+use crate::{
+    gateway,
+    portmap::{MapError, Method, RouterCode},
+};
 
 /// A gateway device that can map ports.
 pub(crate) struct Igd {
     http: Client,
+    timeout: Duration,
     /// Our address on its network, from which every request comes.
     pub(super) local: Ipv4Addr,
     /// Manufacturer, model and name.
@@ -58,7 +62,8 @@ impl Igd {
         local: Ipv4Addr,
         timeout: Duration,
     ) -> Result<Self, MapError> {
-        let http = client(local, timeout).map_err(|error| failed(location, &error))?;
+        let http =
+            client(FromAddress::V4(local), timeout).map_err(|error| failed(location, &error))?;
         let request =
             ClientRequest::get(&location.to_string()).map_err(|error| failed(location, &error))?;
         let (status, text) = fetch(&http, location, request).await?;
@@ -74,6 +79,7 @@ impl Igd {
         let first = connections.next().expect("a description has a connection");
         let mut igd = Self {
             http,
+            timeout,
             local,
             name: description.name,
             host: location.host(),
@@ -130,6 +136,46 @@ impl Igd {
         name: &str,
         arguments: &[(&str, &str)],
     ) -> Result<Vec<(String, String)>, CallError> {
+        self.call_by(&self.http, service, name, arguments).await
+    }
+
+    /// Calls an action of the firewall's service about one of our IPv6 addresses.
+    ///
+    /// Routers that care ask for it to come from this address, so it goes to the IPv6 default gateway,
+    /// which is the same device; where that does not answer there, it goes the way of all others.
+    pub(super) async fn call_firewall(
+        &self,
+        internal: Ipv6Addr,
+        name: &str,
+        arguments: &[(&str, &str)],
+    ) -> Result<Vec<(String, String)>, CallError> {
+        let firewall = self.firewall.as_ref().ok_or(CallError::Other(MapError::Unsupported {
+            method: Method::Upnp,
+            what: "open its firewall for IPv6",
+        }))?;
+        if let Ok(Some(gateway)) = gateway::default_ipv6() {
+            let dialer = FromAddress::V6 { local: internal, scope: gateway.interface_index };
+            let control = firewall.control.with_host(gateway.address);
+            let http = client(dialer, self.timeout)
+                .map_err(|error| CallError::Other(failed(&control, &error)))?;
+            let service = Service { control, ..firewall.clone() };
+            match self.call_by(&http, &service, name, arguments).await {
+                Err(CallError::Other(error)) => {
+                    tracing::debug!(%error, "the router takes no UPnP requests over IPv6");
+                }
+                result => return result,
+            }
+        }
+        self.call(firewall, name, arguments).await
+    }
+
+    async fn call_by(
+        &self,
+        http: &Client,
+        service: &Service,
+        name: &str,
+        arguments: &[(&str, &str)],
+    ) -> Result<Vec<(String, String)>, CallError> {
         let action = Action { service_type: &service.service_type, name, arguments };
         let other = |error: &ClientError| CallError::Other(failed(&service.control, error));
         let field = HeaderValue::try_from(action.field())
@@ -141,7 +187,7 @@ impl Igd {
             // Embedded servers close anyway, and some forget to say so.
             .with_header(header::CONNECTION, HeaderValue::from_static("close"));
         let (status, text) =
-            fetch(&self.http, &service.control, request).await.map_err(CallError::Other)?;
+            fetch(http, &service.control, request).await.map_err(CallError::Other)?;
         match Answer::parse(&text, name) {
             Ok(Answer::Done(results)) if status == 200 => Ok(results),
             Ok(Answer::Done(_)) => Err(CallError::Other(MapError::Protocol {
@@ -204,7 +250,7 @@ async fn fetch(
     Ok((status.as_u16(), String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-fn client(local: Ipv4Addr, timeout: Duration) -> Result<Client, ClientError> {
+fn client(dialer: FromAddress, timeout: Duration) -> Result<Client, ClientError> {
     let mut options = ClientOptions::default();
     // One deadline for everything: who drips bytes gains nothing.
     options.timeouts.total = Some(timeout);
@@ -213,26 +259,46 @@ fn client(local: Ipv4Addr, timeout: Duration) -> Result<Client, ClientError> {
     options.pool.idle_per_origin_max = 0;
     options.pool.connections_per_origin_max = 4;
     options.user_agent = Some(HeaderValue::from_static("hearth UPnP/1.1"));
-    options.dialer = Some(Arc::new(FromAddress(local)));
+    options.dialer = Some(Arc::new(dialer));
     Client::new(options)
 }
 
 /// Connects from one of our addresses: routers in "secure mode" compare it with the mapping's.
-struct FromAddress(Ipv4Addr);
+#[derive(Debug, Clone, Copy)]
+enum FromAddress {
+    V4(Ipv4Addr),
+    /// With the interface that leads to a link-local address.
+    V6 {
+        local: Ipv6Addr,
+        scope: u32,
+    },
+}
+
+impl FromAddress {
+    async fn connect(self, host: IpAddr, port: u16) -> io::Result<TcpStream> {
+        let (socket, to) = match (self, host) {
+            (Self::V4(local), IpAddr::V4(host)) => {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((local, 0).into())?;
+                (socket, SocketAddr::from((host, port)))
+            }
+            (Self::V6 { local, scope }, IpAddr::V6(host)) => {
+                let socket = TcpSocket::new_v6()?;
+                socket.bind((local, 0).into())?;
+                (socket, SocketAddrV6::new(host, port, 0, scope).into())
+            }
+            // We search by IPv4, so no device of the other family is ever found.
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        socket.connect(to).await
+    }
+}
 
 impl Dial for FromAddress {
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> DialFuture<'a> {
         Box::pin(async move {
-            let address: IpAddr =
-                host.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-            let socket = if address.is_ipv4() {
-                let socket = TcpSocket::new_v4()?;
-                socket.bind((self.0, 0).into())?;
-                socket
-            } else {
-                TcpSocket::new_v6()?
-            };
-            let stream = socket.connect(SocketAddr::new(address, port)).await?;
+            let host = host.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+            let stream = self.connect(host, port).await?;
             Ok(Box::new(Portable(stream)) as Box<dyn Transport>)
         })
     }

@@ -1,7 +1,7 @@
 //! Mappings and pinholes by UPnP, with what routers are known to do.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     time::Duration,
 };
 
@@ -125,7 +125,7 @@ impl Igd {
                 725 if lease > 0 => rung = ladder.len() - 1,
                 718 if !is_conflict_resolved => {
                     is_conflict_resolved = true;
-                    self.resolve_conflict(request, internal, external_port).await?;
+                    self.resolve_conflict(request, internal, external_port, &error).await?;
                 }
                 _ => return Err(self.translate(request, internal, external_port, error)),
             }
@@ -141,12 +141,18 @@ impl Igd {
         request: &MapRequest,
         internal: SocketAddrV4,
         external_port: u16,
+        code: &RouterCode,
     ) -> Result<(), MapError> {
         match self.entry(request.protocol, external_port).await {
             Ok(Some(entry)) if entry.is_ours(request, internal) => {
                 self.remove(request.protocol, external_port).await
             }
             Ok(Some(entry)) => Err(entry.taken(request.protocol, external_port)),
+            // miniupnpd speaks of a conflict when it is asked for another machine than the sender.
+            Ok(None) if *internal.ip() != self.local => {
+                let internal = (*internal.ip()).into();
+                Err(MapError::SecureMode { internal, code: code.clone() })
+            }
             // The router does not say who is in the way: nothing of ours, as far as we know.
             _ => Err(MapError::PortTaken {
                 protocol: request.protocol,
@@ -227,10 +233,13 @@ impl Igd {
 
     /// Whether a mapping is still in the table.
     pub(crate) async fn check(&self, mapping: &Mapping) -> Result<Presence, MapError> {
-        if let Handle::Pinhole(id) = mapping.handle {
-            return self.check_pinhole(id).await;
-        }
-        let SocketAddr::V4(internal) = mapping.internal else { return Ok(Presence::Unknown) };
+        let internal = match (mapping.internal, mapping.handle) {
+            (SocketAddr::V4(internal), _) => internal,
+            (SocketAddr::V6(internal), Handle::Pinhole(id)) => {
+                return self.check_pinhole(*internal.ip(), id).await;
+            }
+            (SocketAddr::V6(_), _) => return Ok(Presence::Unknown),
+        };
         match self.entry(mapping.protocol, mapping.external_port).await {
             Ok(Some(entry)) if entry.leads_to(internal) => Ok(Presence::Present),
             Ok(_) => Ok(Presence::Absent),
@@ -299,9 +308,8 @@ impl Igd {
         internal: SocketAddrV6,
     ) -> Result<Mapping, MapError> {
         let method = Method::Upnp;
-        let unsupported = MapError::Unsupported { method, what: "open its firewall for IPv6" };
-        let firewall = self.firewall.as_ref().ok_or_else(|| unsupported.clone())?;
-        let status = self.call(firewall, "GetFirewallStatus", &[]).await;
+        let address = *internal.ip();
+        let status = self.call_firewall(address, "GetFirewallStatus", &[]).await;
         let status = status.map_err(CallError::into_map_error)?;
         let is_set = |name| matches!(value(&status, name), Some("1" | "true" | "yes"));
         if is_set("FirewallEnabled") && !is_set("InboundPinholeAllowed") {
@@ -317,16 +325,11 @@ impl Igd {
             ("Protocol", &*request.protocol.number().to_string()),
             ("LeaseTime", &*lease.to_string()),
         ];
-        let results =
-            self.call(firewall, "AddPinhole", &arguments).await.map_err(|error| match error {
-                CallError::Fault(code) if matches!(code.number, 606 | 501) => {
-                    MapError::SecureMode { internal: (*internal.ip()).into(), code }
-                }
-                error => error.into_map_error(),
-            })?;
+        let results = self.call_firewall(address, "AddPinhole", &arguments).await;
+        let results = results.map_err(CallError::into_map_error)?;
         let id = value(&results, "UniqueID").and_then(|id| id.parse().ok());
         let id = id.ok_or(MapError::Protocol { method, what: "a pinhole without an id" })?;
-        let is_verified = self.check_pinhole(id).await == Ok(Presence::Present);
+        let is_verified = self.check_pinhole(address, id).await == Ok(Presence::Present);
         Ok(Mapping {
             protocol: request.protocol,
             internal: internal.into(),
@@ -343,46 +346,35 @@ impl Igd {
     /// Prolongs a pinhole, and answers for how long. An error means that it has to be opened anew.
     pub(crate) async fn renew_pinhole(
         &self,
+        internal: Ipv6Addr,
         id: u16,
         request: &MapRequest,
     ) -> Result<Duration, MapError> {
         let lease = request.lease_secs().min(PINHOLE_SECS_MAX);
         let arguments = [("UniqueID", &*id.to_string()), ("NewLeaseTime", &*lease.to_string())];
-        self.call_firewall("UpdatePinhole", &arguments).await?;
+        let call = self.call_firewall(internal, "UpdatePinhole", &arguments).await;
+        call.map_err(CallError::into_map_error)?;
         Ok(Duration::from_secs(lease.into()))
     }
 
-    pub(crate) async fn close_pinhole(&self, id: u16) -> Result<(), MapError> {
-        match self.call_firewall("DeletePinhole", &[("UniqueID", &*id.to_string())]).await {
-            // NoSuchEntry: its lease has ended.
-            Err(MapError::Router { code, .. }) if code.number == 704 => Ok(()),
-            result => result.map(|_| ()),
+    pub(crate) async fn close_pinhole(&self, internal: Ipv6Addr, id: u16) -> Result<(), MapError> {
+        let arguments = [("UniqueID", &*id.to_string())];
+        match self.call_firewall(internal, "DeletePinhole", &arguments).await {
+            Err(error) if error.number() != Some(NO_SUCH_PINHOLE) => Err(error.into_map_error()),
+            _ => Ok(()),
         }
     }
 
     /// Packets through a pinhole are counted, which tells whether it exists; `CheckPinholeWorking`
     /// would need traffic.
-    async fn check_pinhole(&self, id: u16) -> Result<Presence, MapError> {
-        match self.call_firewall("GetPinholePackets", &[("UniqueID", &*id.to_string())]).await {
+    async fn check_pinhole(&self, internal: Ipv6Addr, id: u16) -> Result<Presence, MapError> {
+        let arguments = [("UniqueID", &*id.to_string())];
+        match self.call_firewall(internal, "GetPinholePackets", &arguments).await {
             Ok(_) => Ok(Presence::Present),
-            Err(MapError::Router { code, .. }) if code.number == 704 => Ok(Presence::Absent),
-            Err(
-                MapError::Router { .. } | MapError::Refused { .. } | MapError::Unsupported { .. },
-            ) => Ok(Presence::Unknown),
-            Err(error) => Err(error),
+            Err(error) if error.number() == Some(NO_SUCH_PINHOLE) => Ok(Presence::Absent),
+            Err(CallError::Fault(_)) => Ok(Presence::Unknown),
+            Err(CallError::Other(error)) => Err(error),
         }
-    }
-
-    async fn call_firewall(
-        &self,
-        name: &str,
-        arguments: &[(&str, &str)],
-    ) -> Result<Vec<(String, String)>, MapError> {
-        let firewall = self.firewall.as_ref().ok_or(MapError::Unsupported {
-            method: Method::Upnp,
-            what: "open its firewall for IPv6",
-        })?;
-        self.call(firewall, name, arguments).await.map_err(CallError::into_map_error)
     }
 }
 
@@ -433,4 +425,5 @@ const LEASE_SECS_FALLBACK: u32 = 3600;
 /// WANIPv6FirewallControl §2.2.9.
 const PINHOLE_SECS_MAX: u32 = 86_400;
 const NO_SUCH_ENTRY: u16 = 714;
+const NO_SUCH_PINHOLE: u16 = 704;
 const ENTRIES_MAX: u32 = 1024;

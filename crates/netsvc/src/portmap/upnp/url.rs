@@ -52,6 +52,11 @@ impl LocalUrl {
         self.address.ip()
     }
 
+    /// The same port and path of another address, which the caller knows to be the same machine's.
+    pub(crate) fn with_host(&self, host: IpAddr) -> Self {
+        Self { address: SocketAddr::new(host, self.address.port()), path: self.path.clone() }
+    }
+
     /// The machine and the port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

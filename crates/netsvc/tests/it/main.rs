@@ -1,0 +1,9 @@
+//! Port mappings, addresses and reachability, through the public interface.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod keeper;
+#[cfg(target_os = "linux")]
+mod miniupnpd;
+#[cfg(target_os = "linux")]
+mod world;
