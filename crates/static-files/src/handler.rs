@@ -100,8 +100,13 @@ impl StaticFiles {
     #[must_use]
     pub fn respond(&self, req: &Request) -> Response {
         if !is_read(req.method()) {
-            return Response::status_text(StatusCode::METHOD_NOT_ALLOWED)
-                .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            let response = match *req.method() {
+                // As the router answers for a route of its own.
+                Method::OPTIONS => Response::status_only(StatusCode::NO_CONTENT),
+                _ => Response::status_text(StatusCode::METHOD_NOT_ALLOWED),
+            };
+            return response
+                .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
         }
         self.0.respond(req).unwrap_or_else(|status| self.0.refuse(req, status))
     }

@@ -3,7 +3,8 @@
 //! Each row is one connection: the bytes are sent, our side is closed, and everything that comes back is read as a
 //! sequence of responses. A refused request must be the last thing that is answered on its connection.
 
-mod cases;
+mod heads;
+mod messages;
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,7 +14,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use self::cases::{CHUNKS, CONNECTIONS, FIELDS, FRAMING, START};
+use self::{
+    heads::{FIELDS, START},
+    messages::{CHUNKS, CONNECTIONS, FRAMING},
+};
 use crate::servers;
 
 /// What a row expects.
