@@ -13,12 +13,17 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Where `part` lies in `whole`, of which it must be a slice of less than 64 KiB.
-    pub(crate) fn of(whole: &[u8], part: &[u8]) -> Self {
-        let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
-        debug_assert!(start + part.len() <= whole.len(), "not a part of the whole");
+    /// A part of a head, which is never above 64 KiB.
+    #[inline]
+    pub(crate) fn new(start: usize, end: usize) -> Self {
         let narrow = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
-        Self { start: narrow(start), end: narrow(start + part.len()) }
+        Self { start: narrow(start), end: narrow(end) }
+    }
+
+    /// The part of `head`.
+    #[inline]
+    pub(crate) fn of(self, head: &[u8]) -> &[u8] {
+        head.get(usize::from(self.start)..usize::from(self.end)).unwrap_or_default()
     }
 }
 
@@ -43,6 +48,10 @@ impl Slots {
             self.0 = Self::list();
         }
         self.0.push(slot);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn retain(&mut self, keep: impl FnMut(&Slot) -> bool) {
@@ -132,6 +141,12 @@ impl Head {
         self.text(self.path)
     }
 
+    /// As [`path`](Self::path), without the check that it is text.
+    #[must_use]
+    pub fn path_bytes(&self) -> &[u8] {
+        self.bytes(self.path)
+    }
+
     /// Where [`path`](Self::path) begins within [`target`](Self::target): after the authority of an
     /// absolute-form target, otherwise 0.
     #[must_use]
@@ -154,12 +169,18 @@ impl Head {
     /// The host without its port; an IPv6 literal keeps its brackets.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
-        let authority = self.authority()?;
-        let host_end = match authority.rfind(']') {
-            Some(bracket) => bracket + 1,
-            None => authority.find(':').unwrap_or(authority.len()),
-        };
-        authority.get(..host_end)
+        self.host_bytes().and_then(|host| std::str::from_utf8(host).ok())
+    }
+
+    /// As [`host`](Self::host), without the check that it is text.
+    #[must_use]
+    pub fn host_bytes(&self) -> Option<&[u8]> {
+        let authority = self.bytes(self.authority?);
+        let port_len = authority.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        match authority.split_at(authority.len() - port_len).0 {
+            [host @ .., b':'] => Some(host),
+            _ => Some(authority),
+        }
     }
 
     /// `:protocol` of an extended CONNECT (RFC 8441).
@@ -219,7 +240,7 @@ impl Head {
     }
 
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {
-        self.memory.get(usize::from(span.start)..usize::from(span.end)).unwrap_or_default()
+        span.of(&self.memory)
     }
 
     pub(crate) fn slice(&self, span: Span) -> Bytes {

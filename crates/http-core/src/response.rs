@@ -88,15 +88,17 @@ impl Response {
     pub fn text(text: impl Into<Body>) -> Self {
         Self::new(text).with_header(
             header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
+            const { HeaderValue::from_static("text/plain; charset=utf-8") },
         )
     }
 
     /// HTML, as `text/html; charset=utf-8`.
     #[must_use]
     pub fn html(text: impl Into<Body>) -> Self {
-        Self::new(text)
-            .with_header(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))
+        Self::new(text).with_header(
+            header::CONTENT_TYPE,
+            const { HeaderValue::from_static("text/html; charset=utf-8") },
+        )
     }
 
     /// A response that was encoded before: one copy, nothing allocated.

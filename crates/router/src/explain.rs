@@ -179,8 +179,8 @@ struct Record {
 }
 
 impl Trace for Record {
-    fn begin(&mut self, path: &str) {
-        path.clone_into(&mut self.path);
+    fn begin(&mut self, path: &[u8]) {
+        self.path = String::from_utf8_lossy(path).into_owned();
     }
 
     fn tried(&mut self, tried: Tried) {

@@ -55,6 +55,8 @@ pub enum HostError {
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
     exact: HashMap<Box<[u8]>, u32, FixedState>,
+    /// A bit for the length of each exact name, modulo 64: most other hosts are told by it.
+    exact_lengths: u64,
     /// Trie of labels from the right; node 0 is the root. Empty if no pattern has a `*` or a parameter.
     nodes: Vec<LabelNode>,
 }
@@ -149,6 +151,7 @@ impl Hosts {
     pub(crate) fn insert(&mut self, pattern: &HostPattern, site: u32) {
         if pattern.labels.iter().all(|label| matches!(label, Label::Static(_))) {
             self.exact.insert(pattern.text.as_bytes().into(), site);
+            self.exact_lengths |= length_bit(pattern.text.len());
             return;
         }
         if self.nodes.is_empty() {
@@ -182,7 +185,17 @@ impl Hosts {
 
     /// The site for `host`, which has no port. Exact names win over patterns; at each label from the right a
     /// literal one wins over a parameter, and that over `*`.
-    pub(crate) fn find(&self, host: &str) -> Option<HostMatch> {
+    #[inline]
+    pub(crate) fn find(&self, host: &[u8]) -> Option<HostMatch> {
+        let bare = host.strip_suffix(b".").unwrap_or(host);
+        let is_known_length = self.exact_lengths & length_bit(bare.len()) != 0;
+        if self.nodes.is_empty() && !is_known_length && bare.first() != Some(&b'[') {
+            return None;
+        }
+        self.find_name(host)
+    }
+
+    fn find_name(&self, host: &[u8]) -> Option<HostMatch> {
         let mut buffer = [0_u8; HOST_BYTES_MAX];
         let host = lower(host, &mut buffer)?;
         if let Some(&site) = self.exact.get(host) {
@@ -224,20 +237,25 @@ impl Hosts {
 }
 
 /// `host` in lower case, without a dot at its end; an IPv6 address in its canonical form. Nothing is allocated.
-fn lower<'b>(host: &str, buffer: &'b mut [u8; HOST_BYTES_MAX]) -> Option<&'b [u8]> {
-    if let Some(inner) = host.strip_prefix('[') {
-        let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
+fn lower<'b>(host: &[u8], buffer: &'b mut [u8; HOST_BYTES_MAX]) -> Option<&'b [u8]> {
+    if let Some(inner) = host.strip_prefix(b"[") {
+        let inner = std::str::from_utf8(inner.strip_suffix(b"]")?).ok()?;
+        let address: Ipv6Addr = inner.parse().ok()?;
         let mut writer = SliceWriter { buffer: buffer.as_mut_slice(), len: 0 };
         write!(writer, "[{address}]").ok()?;
         let len = writer.len;
         return buffer.get(..len);
     }
-    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = host.strip_suffix(b".").unwrap_or(host);
     let target = buffer.get_mut(..host.len())?;
-    for (to, from) in target.iter_mut().zip(host.bytes()) {
+    for (to, from) in target.iter_mut().zip(host) {
         *to = from.to_ascii_lowercase();
     }
     Some(target)
+}
+
+fn length_bit(len: usize) -> u64 {
+    1 << (len % 64)
 }
 
 struct SliceWriter<'b> {

@@ -146,11 +146,11 @@ impl Inner {
     pub(crate) fn route(&self, head: &Head, trace: &mut impl Trace) -> Routed<'_> {
         let host = self.host(head);
         let site = self.site(host.as_ref());
-        let path = head.path();
-        if path.as_bytes().first() == Some(&b'/') && !canonical::is_suspect(path.as_bytes()) {
+        let path = head.path_bytes();
+        if path.first() == Some(&b'/') && !canonical::is_suspect(path) {
             return site.route(host.as_ref(), head, path, trace);
         }
-        if path == "*" && *head.method() == Method::OPTIONS {
+        if path == b"*" && *head.method() == Method::OPTIONS {
             return Routed::without_params(site, Decision::Options(&site.asterisk));
         }
         self.route_suspect(site, host.as_ref(), head, trace)
@@ -167,14 +167,11 @@ impl Inner {
     ) -> Routed<'r> {
         let refuse = |error| Routed::without_params(site, Decision::BadPath(error, &site.bad_path));
         match canonical::canonicalise(head.path(), self.path_policy) {
-            Ok(Canonical::Same) => site.route(host, head, head.path(), trace),
-            Ok(Canonical::Case(text)) => match std::str::from_utf8(&text) {
-                Ok(path) => site.route(host, head, path, trace),
-                Err(_) => refuse(PathError::BadEscape),
-            },
+            Ok(Canonical::Same) => site.route(host, head, head.path_bytes(), trace),
+            Ok(Canonical::Case(text)) => site.route(host, head, &text, trace),
             Ok(Canonical::Changed(text)) => match rewrite(head, &text) {
                 Some(head) => {
-                    let routed = site.route(host, &head, head.path(), trace);
+                    let routed = site.route(host, &head, head.path_bytes(), trace);
                     Routed { rewritten: Some(Box::new(head)), ..routed }
                 }
                 None => refuse(PathError::BadEscape),
@@ -187,7 +184,7 @@ impl Inner {
         if self.hosts.is_empty() {
             return None;
         }
-        self.hosts.find(head.host()?)
+        self.hosts.find(head.host_bytes()?)
     }
 
     fn site(&self, host: Option<&HostMatch>) -> &Site {
@@ -201,7 +198,7 @@ impl Site {
         &self,
         host: Option<&HostMatch>,
         head: &Head,
-        path: &str,
+        path: &[u8],
         trace: &mut impl Trace,
     ) -> Routed<'_> {
         let Some(found) = self.tree.find_traced(path, trace) else {

@@ -88,7 +88,8 @@ fn encode(segment: &Segment, value: &str) -> Option<String> {
         Segment::Static(text) => Some(text.to_string()),
         Segment::Param(Param { prefix, suffix, constraint, .. }) => {
             let encoded = percent_encoding::utf8_percent_encode(value, SEGMENT).to_string();
-            let fits = constraint.as_ref().is_none_or(|constraint| constraint.accepts(&encoded));
+            let fits =
+                constraint.as_ref().is_none_or(|constraint| constraint.accepts(encoded.as_bytes()));
             let text = format!("{prefix}{encoded}{suffix}");
             let dots = text == "." || text == "..";
             (fits && !encoded.is_empty() && !value.contains('\0') && !dots).then_some(text)

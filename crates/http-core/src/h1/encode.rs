@@ -88,6 +88,7 @@ pub(crate) fn put_early_hints(out: &mut Vec<u8>, links: &[HeaderValue]) {
 }
 
 /// Appends one field line. The types admit no line end, so that no value can end the head.
+#[inline]
 pub(crate) fn put_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
@@ -95,9 +96,12 @@ pub(crate) fn put_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValu
     out.extend_from_slice(b"\r\n");
 }
 
+#[inline]
 pub(crate) fn put_status_line(out: &mut Vec<u8>, status: StatusCode) {
+    if status == StatusCode::OK {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     let line: &[u8] = match status {
-        StatusCode::OK => b"HTTP/1.1 200 OK\r\n",
         StatusCode::NO_CONTENT => b"HTTP/1.1 204 No Content\r\n",
         StatusCode::PARTIAL_CONTENT => b"HTTP/1.1 206 Partial Content\r\n",
         StatusCode::NOT_MODIFIED => b"HTTP/1.1 304 Not Modified\r\n",
@@ -114,6 +118,7 @@ pub(crate) fn put_status_line(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(line);
 }
 
+#[inline]
 pub(crate) fn put_length(out: &mut Vec<u8>, len: u64) {
     out.extend_from_slice(b"content-length: ");
     out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
@@ -135,6 +140,7 @@ pub(crate) fn is_framing_field(name: &HeaderName) -> bool {
     )
 }
 
+#[inline]
 fn put_fields(out: &mut Vec<u8>, response: &Response) -> Seen {
     let mut seen = Seen::default();
     for (name, value) in response.headers().iter() {
@@ -191,6 +197,7 @@ fn put_framing(
     }
 }
 
+#[inline]
 fn put_tail(out: &mut Vec<u8>, seen: &Seen, plan: Plan, context: &Context<'_>) {
     if plan.close {
         out.extend_from_slice(b"connection: close\r\n");
@@ -201,6 +208,7 @@ fn put_tail(out: &mut Vec<u8>, seen: &Seen, plan: Plan, context: &Context<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+#[inline]
 fn put_server_and_date(out: &mut Vec<u8>, seen: &Seen, context: &Context<'_>) {
     if let (Some(server), false) = (context.server, seen.server) {
         put_field(out, &http::header::SERVER, server);

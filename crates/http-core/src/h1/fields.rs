@@ -4,8 +4,9 @@ use http::Method;
 
 use super::{
     refusal::Refusal,
-    target::{is_authority, is_same_authority},
+    target::{Target, is_authority, is_same_authority},
 };
+use crate::head::Span;
 
 /// How the content of a request is delimited (RFC 9112 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +47,10 @@ impl Facts {
 
 /// Looks at each field once, then says what they mean together.
 #[derive(Debug, Default)]
-pub(crate) struct FieldCheck<'a> {
-    hosts: usize,
-    host: Option<&'a [u8]>,
+pub(crate) struct FieldCheck {
+    /// Where the last Host field's value lies.
+    host: Option<Span>,
+    many_hosts: bool,
     length: Option<u64>,
     codings: Codings,
     close: bool,
@@ -69,9 +71,9 @@ struct Codings {
     unknown: bool,
 }
 
-impl<'a> FieldCheck<'a> {
-    /// Looks at one field line.
-    pub(crate) fn field(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Refusal> {
+impl FieldCheck {
+    /// Looks at one field line, whose value lies at `span` of the head.
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8], span: Span) -> Result<(), Refusal> {
         // Most names are told apart from the few that matter by their length alone.
         match name.len() {
             2 if name.eq_ignore_ascii_case(b"te") => {
@@ -79,8 +81,8 @@ impl<'a> FieldCheck<'a> {
                 self.accepts_trailers |= list(value).any(|t| t.eq_ignore_ascii_case(b"trailers"));
             }
             4 if name.eq_ignore_ascii_case(b"host") => {
-                self.hosts += 1;
-                self.host = Some(value);
+                self.many_hosts |= self.host.is_some();
+                self.host = Some(span);
             }
             6 if name.eq_ignore_ascii_case(b"expect") => {
                 let known = value.eq_ignore_ascii_case(b"100-continue");
@@ -102,27 +104,28 @@ impl<'a> FieldCheck<'a> {
         Ok(())
     }
 
-    /// The last Host field.
-    pub(crate) fn host(&self) -> Option<&'a [u8]> {
+    /// Where the last Host field's value lies.
+    pub(crate) fn host(&self) -> Option<Span> {
         self.host
     }
 
-    /// What all the fields mean. `authority` is that of an absolute-form target.
+    /// What all the fields of the head mean.
     pub(crate) fn finish(
         self,
+        head: &[u8],
         method: &Method,
         is_http11: bool,
-        authority: Option<&[u8]>,
-        default_port: &[u8],
+        target: &Target,
     ) -> Result<Facts, Refusal> {
         let framing = self.framing(is_http11)?;
+        let host = self.host.map(|host| host.of(head));
         // RFC 9112 §3.2: exactly one Host; HTTP/1.0 knew none.
-        let host_is_missing = self.host.is_none() && is_http11;
-        if self.hosts > 1 || host_is_missing || self.host.is_some_and(|host| !is_authority(host)) {
+        let host_is_missing = host.is_none() && is_http11;
+        if self.many_hosts || host_is_missing || host.is_some_and(|host| !is_authority(host)) {
             return Err(Refusal::Host);
         }
-        if let (Some(authority), Some(host)) = (authority, self.host)
-            && !is_same_authority(authority, host, default_port)
+        if let (Some(authority), Some(host)) = (target.authority, host)
+            && !is_same_authority(authority.of(head), host, target.default_port)
         {
             return Err(Refusal::Host);
         }

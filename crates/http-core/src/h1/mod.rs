@@ -7,6 +7,7 @@
 mod active;
 mod body;
 pub(crate) mod chunked;
+mod classes;
 mod clock;
 mod core;
 mod date;

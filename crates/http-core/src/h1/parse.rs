@@ -1,11 +1,12 @@
-//! From bytes to a request head: `httparse`, and the checks that it leaves out.
+//! From bytes to a request head, line by line.
 
-use std::{mem::MaybeUninit, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use http::{Method, Version};
 
 use super::{
+    classes::{is_value_byte, target_len, token_len, value_len},
     fields::{Facts, FieldCheck},
     refusal::Refusal,
     target::Target,
@@ -23,21 +24,38 @@ pub(crate) struct Parsed {
     pub(crate) facts: Facts,
 }
 
-/// Finds and parses the head at the beginning of the input.
+/// Reads the head at the beginning of the input.
 ///
-/// A head that does not come whole is parsed when its first bytes and when its request line are
-/// there, which tells garbage early; otherwise it is only searched for its end, each byte once, and
-/// parsed when that is found. However it trickles in, the work stays linear.
+/// Each line is read once, when it is there; what is there of the last one is read too, which tells
+/// garbage early. After that it is only searched for its end, each byte once: however a head
+/// trickles in, the work stays linear.
 #[derive(Debug, Default)]
 pub(crate) struct HeadParser {
-    /// Input up to here was searched for the end of the head.
-    scanned: usize,
-    /// Where the line begins in which the search stands.
+    /// Where the line begins that is read next.
     line_start: usize,
-    /// Complete lines before that one.
-    lines: usize,
+    /// Up to here, if that is beyond its beginning, the line was searched for its end in vain.
+    searched: usize,
     /// Whether the one empty line was skipped that may stand before a request (RFC 9112 §2.2).
     skipped_line: bool,
+    line: Option<RequestLine>,
+    slots: Slots,
+    check: FieldCheck,
+}
+
+#[derive(Debug)]
+struct RequestLine {
+    method: Method,
+    span: Span,
+    target: Target,
+    is_http11: bool,
+}
+
+/// What reading a line came to, and where the next one begins.
+enum Line {
+    /// The line that ends the head.
+    Empty(usize),
+    Partial,
+    Whole(usize),
 }
 
 impl HeadParser {
@@ -48,26 +66,18 @@ impl HeadParser {
         limits: &Limits,
         info: &Arc<ConnectionInfo>,
     ) -> Result<Option<Parsed>, Refusal> {
-        if self.scanned == 0 {
-            if !self.skip_line(input)? {
-                return Ok(None);
-            }
-            if let Some(parsed) = parse_head(input, limits, info)? {
-                *self = Self::default();
-                return Ok(Some(parsed));
-            }
-        }
-        if !self.find_end(input, limits)? {
+        if self.searched == 0 && !self.skip_line(input)? {
             return Ok(None);
         }
-        *self = Self::default();
-        // The end is there, so that `None` cannot come; if it did, the head would be malformed.
-        parse_head(input, limits, info)?.ok_or(Refusal::Malformed).map(Some)
+        match self.read_lines(input, limits)? {
+            Some(len) => self.finish(input, len, info).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Whether nothing of a request has come yet.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.scanned == 0 && !self.skipped_line
+        self.searched == 0 && !self.skipped_line
     }
 
     /// Skips one empty line; answers whether bytes of a head follow.
@@ -87,48 +97,186 @@ impl HeadParser {
         }
     }
 
-    /// Searches what was not searched before for the empty line; refuses as early as can be.
-    fn find_end(&mut self, input: &[u8], limits: &Limits) -> Result<bool, Refusal> {
-        let mut found = false;
-        while let Some(offset) = memchr::memchr(b'\n', input.get(self.scanned..).unwrap_or(b"")) {
-            let at = self.scanned + offset;
-            let line = input.get(self.line_start..at).unwrap_or_default();
-            let Some(line) = line.strip_suffix(b"\r") else { return Err(Refusal::BareLf) };
-            if memchr::memchr(b'\r', line).is_some() {
-                return Err(Refusal::Malformed);
+    /// Reads every line that is there; answers the length of the head if that is all of it.
+    fn read_lines(&mut self, text: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
+        // Positions in a head are kept in 16 bits.
+        let bytes_max = limits.head_bytes_max.min(usize::from(u16::MAX));
+        loop {
+            let is_searched = self.searched > self.line_start;
+            let unread = text.get(self.searched..).unwrap_or_default();
+            let line = if is_searched && memchr::memchr(b'\n', unread).is_none() {
+                Line::Partial
+            } else if self.line.is_none() {
+                self.request_line(text, limits)?
+            } else {
+                self.field_line(text, limits)?
+            };
+            let (Line::Empty(end) | Line::Whole(end)) = line else {
+                self.searched = text.len();
+                if self.line.is_none() {
+                    check_request_line(text, limits)?;
+                }
+                if text.len() > bytes_max {
+                    return Err(Refusal::HeadTooLarge);
+                }
+                return Ok(None);
+            };
+            if end > bytes_max {
+                return Err(Refusal::HeadTooLarge);
             }
-            if self.lines == 0 {
-                check_request_line(line, limits)?;
-                httparse::Request::new(&mut [])
-                    .parse(input.get(..=at).unwrap_or_default())
-                    .map_err(|error| refuse(error, input))?;
+            if let Line::Empty(_) = line {
+                return Ok(Some(end));
             }
-            self.lines += 1;
-            self.scanned = at + 1;
-            self.line_start = at + 1;
-            if line.is_empty() {
-                found = true;
-                break;
-            }
-            // The request line is no field.
-            if self.lines > limits.header_count_max + 1 {
-                return Err(Refusal::TooManyFields);
-            }
+            self.line_start = end;
+            self.searched = end;
         }
-        if found {
-            return Ok(true);
+    }
+
+    /// RFC 9112 §3.
+    fn request_line(&mut self, text: &[u8], limits: &Limits) -> Result<Line, Refusal> {
+        let Some((method, start)) = read_method(text)? else { return Ok(Line::Partial) };
+        let rest = text.get(start..).unwrap_or_default();
+        let len = target_len(rest);
+        let Some((target, behind)) = rest.split_at_checked(len) else { return Ok(Line::Partial) };
+        if len > limits.target_bytes_max {
+            return Err(Refusal::TargetTooLong);
         }
-        self.scanned = input.len();
-        if self.lines == 0 {
-            check_request_line(input, limits)?;
+        let is_http11 = match behind {
+            [] => return Ok(Line::Partial),
+            [b' ', version @ ..] => read_version(version)?,
+            _ => return Err(Refusal::Target),
+        };
+        let Some(is_http11) = is_http11 else { return Ok(Line::Partial) };
+        let span = Span::new(start, start + len);
+        let target = Target::parse(&method, target, span)?;
+        self.line = Some(RequestLine { method, span, target, is_http11 });
+        Ok(Line::Whole(start + len + 1 + VERSION_BYTES))
+    }
+
+    /// RFC 9112 §5.
+    fn field_line(&mut self, text: &[u8], limits: &Limits) -> Result<Line, Refusal> {
+        let start = self.line_start;
+        let line = text.get(start..).unwrap_or_default();
+        let name_len = token_len(line);
+        let Some((name, behind)) = line.split_at_checked(name_len) else {
+            return Ok(Line::Partial);
+        };
+        let behind = match behind {
+            [b':', behind @ ..] if name_len > 0 => behind,
+            [] => return Ok(Line::Partial),
+            [b'\r'] if name_len == 0 => return Ok(Line::Partial),
+            [b'\r', b'\n', ..] if name_len == 0 => return Ok(Line::Empty(start + 2)),
+            [b'\n', ..] => return Err(Refusal::BareLf),
+            _ => return Err(Refusal::Malformed),
+        };
+        let value_end = value_len(behind);
+        let Some((mut value, behind)) = behind.split_at_checked(value_end) else {
+            return Ok(Line::Partial);
+        };
+        match behind {
+            [b'\r', b'\n', ..] => {}
+            [] | [b'\r'] => return Ok(Line::Partial),
+            [b'\n', ..] => return Err(Refusal::BareLf),
+            _ => return Err(Refusal::Malformed),
         }
-        if input.len() > head_bytes_max(limits) {
-            return Err(Refusal::HeadTooLarge);
+        let mut value_start = start + name_len + 1;
+        let end = value_start + value_end + 2;
+        while let [b' ' | b'\t', rest @ ..] = value {
+            value = rest;
+            value_start += 1;
         }
-        Ok(false)
+        while let [rest @ .., b' ' | b'\t'] = value {
+            value = rest;
+        }
+        if self.slots.len() >= limits.header_count_max.min(FIELDS_MAX) {
+            return Err(Refusal::TooManyFields);
+        }
+        let slot = Slot {
+            name: Span::new(start, start + name_len),
+            value: Span::new(value_start, value_start + value.len()),
+        };
+        self.check.field(name, value, slot.value)?;
+        self.slots.push(slot);
+        Ok(Line::Whole(end))
+    }
+
+    /// Takes the head, all of whose lines were read, off `input`.
+    fn finish(
+        &mut self,
+        input: &mut BytesMut,
+        len: usize,
+        info: &Arc<ConnectionInfo>,
+    ) -> Result<Parsed, Refusal> {
+        let line = self.line.take().ok_or(Refusal::Malformed)?;
+        let RequestLine { method, span, target, is_http11 } = line;
+        let slots = std::mem::take(&mut self.slots);
+        let check = std::mem::take(&mut self.check);
+        (self.line_start, self.searched, self.skipped_line) = (0, 0, false);
+        let memory = input.split_to(len).freeze();
+        let host = check.host();
+        let facts = check.finish(&memory, &method, is_http11, &target)?;
+        let head = Head {
+            memory,
+            method,
+            version: if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 },
+            target: span,
+            path: target.path,
+            query: target.query,
+            authority: target.authority.or(host),
+            protocol: None,
+            slots,
+        };
+        Ok(Parsed { request: Request::new(head, Body::Empty, info.clone()), facts })
     }
 }
 
+/// Method and where the target begins; `None` where the method goes on.
+fn read_method(text: &[u8]) -> Result<Option<(Method, usize)>, Refusal> {
+    if let [b'G', b'E', b'T', b' ', ..] = text {
+        return Ok(Some((Method::GET, "GET ".len())));
+    }
+    let len = token_len(text);
+    if len > METHOD_BYTES_MAX {
+        return Err(Refusal::Method);
+    }
+    match text.split_at_checked(len) {
+        Some((method, [b' ', ..])) => {
+            let method = Method::from_bytes(method).map_err(|_| Refusal::Malformed)?;
+            Ok(Some((method, len + 1)))
+        }
+        Some((_, [])) => Ok(None),
+        _ => Err(Refusal::Malformed),
+    }
+}
+
+/// Whether what ends the request line is HTTP/1.1, not HTTP/1.0; `None` where it goes on.
+fn read_version(text: &[u8]) -> Result<Option<bool>, Refusal> {
+    match text.first_chunk::<VERSION_BYTES>() {
+        Some(b"HTTP/1.1\r\n") => Ok(Some(true)),
+        Some(b"HTTP/1.0\r\n") => Ok(Some(false)),
+        _ => refuse_version(text),
+    }
+}
+
+/// Refuses another version, or what is none (RFC 9112 §2.3); `None` where it may become one.
+#[cold]
+fn refuse_version(text: &[u8]) -> Result<Option<bool>, Refusal> {
+    let is_begun = b"HTTP/".iter().zip(text).all(|(known, byte)| known == byte);
+    match memchr::memchr(b'\n', text).map(|end| text.split_at(end).0) {
+        None if is_begun && text.iter().all(|byte| is_value_byte(*byte) || *byte == b'\r') => {
+            Ok(None)
+        }
+        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor, b'\r'])
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(Refusal::Version)
+        }
+        None | Some([.., b'\r']) => Err(Refusal::Malformed),
+        Some(_) => Err(Refusal::BareLf),
+    }
+}
+
+/// Refuses a request line that is too long already, although it goes on.
 fn check_request_line(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
     if line.len() <= limits.target_bytes_max + METHOD_BYTES_MAX + " HTTP/1.1 ".len() {
         return Ok(());
@@ -137,106 +285,8 @@ fn check_request_line(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
     Err(if has_method { Refusal::TargetTooLong } else { Refusal::Method })
 }
 
-/// Parses the head if it is complete, and takes it off `input`.
-fn parse_head(
-    input: &mut BytesMut,
-    limits: &Limits,
-    info: &Arc<ConnectionInfo>,
-) -> Result<Option<Parsed>, Refusal> {
-    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
-    let count_max = limits.header_count_max.min(FIELDS_MAX);
-    let mut request = httparse::Request::new(&mut []);
-    let status = request
-        .parse_with_uninit_headers(input, fields.get_mut(..count_max).unwrap_or_default())
-        .map_err(|error| refuse(error, input))?;
-    let httparse::Status::Complete(len) = status else { return Ok(None) };
-    let text = input.get(..len).unwrap_or_default();
-    if len > head_bytes_max(limits) {
-        return Err(Refusal::HeadTooLarge);
-    }
-    let method = request.method.unwrap_or_default();
-    if method.len() > METHOD_BYTES_MAX {
-        return Err(Refusal::Method);
-    }
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Malformed)?;
-    let raw_target = request.path.unwrap_or_default().as_bytes();
-    if raw_target.len() > limits.target_bytes_max {
-        return Err(Refusal::TargetTooLong);
-    }
-    let target_span = Span::of(text, raw_target);
-    let target = Target::parse(&method, raw_target, target_span)?;
-    let is_http11 = request.version == Some(1);
-
-    let mut slots = Slots::default();
-    let mut check = FieldCheck::default();
-    for field in request.headers.iter() {
-        let name = Span::of(text, field.name.as_bytes());
-        // `httparse` takes a lone LF for a line end; the byte before each line tells.
-        ends_with_crlf(text, usize::from(name.start))?;
-        check.field(field.name.as_bytes(), field.value)?;
-        let value = if field.value.is_empty() {
-            Span { start: name.end, end: name.end }
-        } else {
-            Span::of(text, field.value)
-        };
-        slots.push(Slot { name, value });
-    }
-    ends_with_crlf(text, len - 2)?;
-    ends_with_crlf(text, len)?;
-
-    let host = check.host().map(|host| Span::of(text, host));
-    let authority_of_target = target
-        .authority
-        .map(|span| text.get(usize::from(span.start)..usize::from(span.end)).unwrap_or_default());
-    let facts = check.finish(&method, is_http11, authority_of_target, target.default_port)?;
-    let head = Head {
-        memory: input.split_to(len).freeze(),
-        method,
-        version: if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 },
-        target: target_span,
-        path: target.path,
-        query: target.query,
-        authority: target.authority.or(host),
-        protocol: None,
-        slots,
-    };
-    Ok(Some(Parsed { request: Request::new(head, Body::Empty, info.clone()), facts }))
-}
-
-/// Refuses unless CR LF stands right before `at`.
-fn ends_with_crlf(text: &[u8], at: usize) -> Result<(), Refusal> {
-    match text.get(..at) {
-        Some([.., b'\r', b'\n']) => Ok(()),
-        _ => Err(Refusal::BareLf),
-    }
-}
-
-fn refuse(error: httparse::Error, input: &[u8]) -> Refusal {
-    match error {
-        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
-        httparse::Error::Version if names_other_version(input) => Refusal::Version,
-        _ => Refusal::Malformed,
-    }
-}
-
-/// Whether the request line is in order but for a protocol version that we do not speak
-/// (RFC 9112 §2.3).
-fn names_other_version(input: &[u8]) -> bool {
-    let line_len = memchr::memchr(b'\r', input).unwrap_or(input.len());
-    let mut parts = input.get(..line_len).unwrap_or_default().split(|&byte| byte == b' ');
-    let (method, target, version) = (parts.next(), parts.next(), parts.next());
-    let is_version = matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
-        if major.is_ascii_digit() && minor.is_ascii_digit());
-    let is_filled = |part: Option<&[u8]>| part.is_some_and(|part| !part.is_empty());
-    is_version && is_filled(method) && is_filled(target) && parts.next().is_none()
-}
-
-/// Positions in a head are kept in 16 bits.
-fn head_bytes_max(limits: &Limits) -> usize {
-    limits.head_bytes_max.min(usize::from(u16::MAX))
-}
-
-/// Upper bound of `header_count_max`: room for the parser's table on the stack.
+/// Upper bound of `header_count_max`.
 const FIELDS_MAX: usize = 256;
 /// The longest registered method has 17 letters.
 const METHOD_BYTES_MAX: usize = 32;
+const VERSION_BYTES: usize = "HTTP/1.1\r\n".len();

@@ -1,8 +1,8 @@
-//! Request targets and hosts (RFC 9112 §3.2), which `httparse` and `http::Uri` take too lightly.
+//! Request targets and hosts (RFC 9112 §3.2), which `http::Uri` takes too lightly.
 
 use http::Method;
 
-use super::refusal::Refusal;
+use super::{classes::host_len, refusal::Refusal};
 use crate::head::Span;
 
 /// The parts of a request target, as spans of the head.
@@ -17,11 +17,9 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Takes `target` apart, which is the text at `span` of the head.
+    /// Takes `target` apart, which is the text at `span` of the head and has no byte but those of
+    /// [`target_len`](super::classes::target_len).
     pub(crate) fn parse(method: &Method, target: &[u8], span: Span) -> Result<Self, Refusal> {
-        if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#') {
-            return Err(Refusal::Target);
-        }
         match target {
             _ if method == Method::CONNECT => {
                 // Checked only to tell malformed from unwanted.
@@ -78,19 +76,19 @@ impl Target {
 /// Whether this is `uri-host [ ":" port ]` with a host (RFC 9110 §7.2, RFC 3986 §3.2). No user
 /// information, which a Host field never carries and an `http` target must not.
 pub(crate) fn is_authority(text: &[u8]) -> bool {
+    // Nearly all are plain names or IPv4 addresses.
+    match text.split_at_checked(host_len(text)) {
+        Some(([_, ..], [])) => return true,
+        Some(([_, ..], [b':', port @ ..])) => return is_port(port),
+        _ => {}
+    }
     let (host, port) = split_port(text);
     is_host(host) && is_port(port)
 }
 
 fn is_port(port: &[u8]) -> bool {
-    let mut number = 0_u32;
-    for byte in port {
-        number = number * 10 + u32::from(byte.wrapping_sub(b'0'));
-        if !byte.is_ascii_digit() || number > 65535 {
-            return false;
-        }
-    }
-    port.len() <= 5
+    let fits = port.len() < 5 || (port.len() == 5 && port <= b"65535".as_slice());
+    fits && port.iter().all(u8::is_ascii_digit)
 }
 
 /// Whether two authorities name the same host and port.
@@ -120,26 +118,19 @@ fn is_host(host: &[u8]) -> bool {
         let text = std::str::from_utf8(literal).unwrap_or_default();
         return text.parse::<std::net::Ipv6Addr>().is_ok() || is_future_literal(literal);
     }
-    // RFC 3986 reg-name, without the comma, which in a field value smells of two hosts.
-    let is_plain = host.iter().all(|byte| HOST_BYTES.get(usize::from(*byte)) == Some(&true));
-    !host.is_empty() && (is_plain || has_valid_escapes(host))
-}
-
-/// A reg-name with percent escapes, which hardly any host has.
-fn has_valid_escapes(host: &[u8]) -> bool {
+    // RFC 3986 reg-name, which hardly ever has percent escapes.
     let mut rest = host;
-    while let [byte, tail @ ..] = rest {
-        rest = match (byte, tail) {
-            (b'%', [high, low, tail @ ..])
+    loop {
+        rest = match rest.split_at_checked(host_len(rest)) {
+            Some((_, [])) => return !host.is_empty(),
+            Some((_, [b'%', high, low, rest @ ..]))
                 if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
             {
-                tail
+                rest
             }
-            _ if HOST_BYTES.get(usize::from(*byte)) == Some(&true) => tail,
             _ => return false,
         };
     }
-    true
 }
 
 /// `"v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )`.
@@ -163,18 +154,6 @@ fn add(start: u16, offset: usize) -> u16 {
     start.saturating_add(u16::try_from(offset).unwrap_or(u16::MAX))
 }
 
-/// Bytes that may stand in a host as they are: unreserved and sub-delims but the comma.
-static HOST_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
-    let allowed = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+;=";
-    let mut index = 0;
-    while index < allowed.len() {
-        table[allowed[index] as usize] = true;
-        index += 1;
-    }
-    table
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,7 +167,12 @@ mod tests {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let memory = format!("GET {target} HTTP/1.1");
         let end = u16::try_from(4 + target.len()).unwrap();
-        let parsed = Target::parse(&method, target.as_bytes(), Span { start: 4, end });
+        let parsed = match super::super::classes::target_len(target.as_bytes()) {
+            len if len == target.len() => {
+                Target::parse(&method, target.as_bytes(), Span { start: 4, end })
+            }
+            _ => Err(Refusal::Target),
+        };
         let text = |span: Span| &memory[usize::from(span.start)..usize::from(span.end)];
         let got = parsed.map(|t| (text(t.path), t.query.map(text), t.authority.map(text)));
         assert_eq!(got, want, "{target}");

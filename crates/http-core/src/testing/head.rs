@@ -59,6 +59,7 @@ fn check(input: &[u8]) {
         (Verdict::Accepted(mut seen), Verdict::Accepted(want)) => {
             let facts = seen.facts.take();
             assert_eq!(seen, want, "{shown}");
+            check_with_httparse(input, &seen);
             check_again(&seen, facts);
         }
         // What is incomplete may be refused already, or be refused only at its end.
@@ -66,6 +67,25 @@ fn check(input: &[u8]) {
         (Verdict::Incomplete, Verdict::Incomplete) => {}
         (seen, want) => panic!("parser: {seen:?}, model: {want:?}, input: {shown}"),
     }
+}
+
+/// An accepted head means the same to a parser that others use: two that disagree are how requests
+/// are smuggled.
+fn check_with_httparse(input: &[u8], seen: &Understood) {
+    let shown = input.escape_ascii();
+    let mut fields = [httparse::EMPTY_HEADER; 256];
+    let mut request = httparse::Request::new(&mut fields);
+    let status = request.parse(input).unwrap_or_else(|error| panic!("{error}: {shown}"));
+    let rest = status.is_complete().then(|| input.len() - status.unwrap());
+    assert_eq!(rest, Some(seen.rest.len()), "{shown}");
+    assert_eq!(
+        [request.method, request.path],
+        [0, 1].map(|at| Some(&seen.line[at][..])),
+        "{shown}"
+    );
+    assert_eq!(request.version, Some(u8::from(seen.is_http11)), "{shown}");
+    let fields = request.headers.iter().map(|field| (field.name.as_bytes(), field.value));
+    assert!(fields.eq(seen.fields.iter().map(|(n, v)| (&n[..], &v[..]))), "{shown}");
 }
 
 /// An accepted head, written down plainly, means the same.

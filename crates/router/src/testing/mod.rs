@@ -72,7 +72,7 @@ pub(crate) fn hosts(data: &[u8]) {
     }
     for _ in 0..=source.below(8) {
         let host = source.host(false);
-        let found = hosts.find(&host).map(|found| {
+        let found = hosts.find(host.as_bytes()).map(|found| {
             let part = |range: &std::ops::Range<u16>| {
                 host[usize::from(range.start)..usize::from(range.end)].to_owned()
             };

@@ -108,7 +108,9 @@ fn fits(pattern: &Pattern, path: &str) -> Option<Vec<String>> {
             Segment::Static(literal) if **literal == *text => {}
             Segment::Param(Param { prefix, suffix, constraint, .. }) => {
                 let value = text.strip_prefix(&**prefix)?.strip_suffix(&**suffix)?;
-                if value.is_empty() || constraint.as_ref().is_some_and(|c| !c.accepts(value)) {
+                if value.is_empty()
+                    || constraint.as_ref().is_some_and(|c| !c.accepts(value.as_bytes()))
+                {
                     return None;
                 }
                 params.push(value.to_owned());

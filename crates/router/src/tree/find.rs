@@ -9,10 +9,17 @@ use crate::pattern::{Param, SEGMENTS_MAX};
 /// What [`PathTree::find`] found.
 #[derive(Debug)]
 pub struct Match<'t, 'p, T> {
+    found: Found<'t, T>,
+    path: &'p str,
+}
+
+/// As [`Match`], for a path that need not be UTF-8.
+#[derive(Debug)]
+pub(crate) struct Found<'t, T> {
     tree: &'t PathTree<T>,
     leaf: &'t Leaf<T>,
     number: u32,
-    path: &'p str,
+    path_len: usize,
     starts: Starts,
 }
 
@@ -24,13 +31,13 @@ impl<'t, 'p, T> Match<'t, 'p, T> {
     /// The value.
     #[must_use]
     pub fn value(&self) -> &'t T {
-        &self.leaf.value
+        self.found.value()
     }
 
     /// The pattern that matched.
     #[must_use]
     pub fn pattern(&self) -> &'t str {
-        self.tree.pattern(self.number).unwrap_or_default()
+        self.found.tree.pattern(self.found.number).unwrap_or_default()
     }
 
     /// The text of the parameter `name`.
@@ -43,13 +50,26 @@ impl<'t, 'p, T> Match<'t, 'p, T> {
     pub fn params(&self) -> impl Iterator<Item = (&'t str, &'p str)> {
         let path = self.path;
         let texts = self.ranges().map(move |range| path.get(range).unwrap_or_default());
-        let names = self.tree.names.get(self.number as usize).into_iter().flatten();
+        let found = &self.found;
+        let names = found.tree.names.get(found.number as usize).into_iter().flatten();
         names.map(|name| &**name).zip(texts)
     }
 
     /// Where in the path the parameters lie, in the order of the pattern.
     #[inline]
     pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        self.found.ranges()
+    }
+}
+
+impl<'t, T> Found<'t, T> {
+    #[inline]
+    pub(crate) fn value(&self) -> &'t T {
+        &self.leaf.value
+    }
+
+    #[inline]
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         let mut left = self.leaf.params;
         let mut number = 0;
         std::iter::from_fn(move || {
@@ -70,7 +90,7 @@ impl<'t, 'p, T> Match<'t, 'p, T> {
     fn segment(&self, depth: usize) -> Range<usize> {
         let start_of = |depth: usize| self.starts.get(depth).map_or(0, |&at| usize::from(at));
         let end = if depth + 1 == usize::from(self.leaf.depth) {
-            self.path.len()
+            self.path_len
         } else {
             start_of(depth + 1) - 1
         };
@@ -83,23 +103,19 @@ impl<T> PathTree<T> {
     #[must_use]
     #[inline]
     pub fn find<'t, 'p>(&'t self, path: &'p str) -> Option<Match<'t, 'p, T>> {
-        self.find_traced(path, &mut Silent)
+        self.find_traced(path.as_bytes(), &mut Silent).map(|found| Match { found, path })
     }
 
     #[inline]
-    pub(crate) fn find_traced<'t, 'p>(
-        &'t self,
-        path: &'p str,
-        trace: &mut impl Trace,
-    ) -> Option<Match<'t, 'p, T>> {
-        if path.as_bytes().first() != Some(&b'/') || path.len() > usize::from(u16::MAX) {
+    pub(crate) fn find_traced(&self, path: &[u8], trace: &mut impl Trace) -> Option<Found<'_, T>> {
+        if path.first() != Some(&b'/') || path.len() > usize::from(u16::MAX) {
             return None;
         }
         trace.begin(path);
         let mut walk = Walk { tree: self, path, starts: [0; SEGMENTS_MAX], trace };
         let number = walk.descend(0, 1, 0)?;
         let leaf = self.leaves.get(number as usize)?;
-        Some(Match { tree: self, leaf, number, path, starts: walk.starts })
+        Some(Found { tree: self, leaf, number, path_len: path.len(), starts: walk.starts })
     }
 
     /// The literal child of `node` with the text of `segment`.
@@ -149,7 +165,7 @@ impl<T> PathTree<T> {
 
 struct Walk<'w, 'p, T, R> {
     tree: &'w PathTree<T>,
-    path: &'p str,
+    path: &'p [u8],
     starts: Starts,
     trace: &'w mut R,
 }
@@ -160,10 +176,10 @@ impl<T, R: Trace> Walk<'_, '_, T, R> {
         let tree = self.tree;
         loop {
             let node = tree.node(index)?;
-            let segment = Scanned::read(self.path.as_bytes(), at);
+            let segment = Scanned::read(self.path, at);
             // A path deeper than every pattern ends here, unless a catch-all has taken it above.
             *self.starts.get_mut(depth)? = at as u16;
-            let literal = tree.literal(node, self.path.as_bytes(), &segment);
+            let literal = tree.literal(node, self.path, &segment);
             if literal.is_none() && node.edge_count > 0 {
                 self.tell(index, &segment, Choice::Static, Fit::NoSuchText);
             }
@@ -282,12 +298,12 @@ enum Chosen {
 }
 
 /// Whether the text of a segment fits a parameter.
-fn fit(param: &Param, text: &str) -> Fit {
-    let value =
-        text.strip_prefix(&*param.prefix).and_then(|text| text.strip_suffix(&*param.suffix));
+fn fit(param: &Param, text: &[u8]) -> Fit {
+    let (prefix, suffix) = (param.prefix.as_bytes(), param.suffix.as_bytes());
+    let value = text.strip_prefix(prefix).and_then(|text| text.strip_suffix(suffix));
     match (value, &param.constraint) {
         (None, _) => Fit::Affix,
-        (Some(""), _) => Fit::Empty,
+        (Some([]), _) => Fit::Empty,
         (Some(value), Some(constraint)) if !constraint.accepts(value) => Fit::Constraint,
         (Some(_), _) => Fit::Yes,
     }

@@ -3,7 +3,7 @@
 /// Hears what the matcher tries.
 pub(crate) trait Trace {
     /// A look-up of `path` begins.
-    fn begin(&mut self, path: &str);
+    fn begin(&mut self, path: &[u8]);
 
     fn tried(&mut self, tried: Tried);
 }
@@ -13,7 +13,7 @@ pub(crate) struct Silent;
 
 impl Trace for Silent {
     #[inline(always)]
-    fn begin(&mut self, _path: &str) {}
+    fn begin(&mut self, _path: &[u8]) {}
 
     #[inline(always)]
     fn tried(&mut self, _tried: Tried) {}
