@@ -25,9 +25,7 @@ pub(crate) fn run(long: bool) -> anyhow::Result<()> {
     let suite = build()?;
     simulate(&suite.integration, if long { 600 } else { 60 })?;
     every_byte(&suite.integration)?;
-    if long {
-        loom()?;
-    }
+    loom()?;
     eprintln!("== deliberate bugs");
     let mut teeth = Command::new(&suite.teeth);
     teeth.arg("--nocapture");

@@ -22,7 +22,7 @@
 //! ```
 //!
 //! Features: `cli` (the program), `testing` (simulator and checkers, outside semver).
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "mmap"), forbid(unsafe_code))]
 
 mod api;
 mod bugs;
@@ -64,7 +64,7 @@ pub use crate::{
     key::Id,
     lock::LockMode,
     options::{Durability, Options, Recovery},
-    vfs::{LockGuard, OpenMode, RealVfs, VFile, Vfs},
+    vfs::{LockGuard, Mapped, OpenMode, RealVfs, VFile, Vfs},
 };
 
 #[doc = include_str!("../README.md")]

@@ -47,6 +47,10 @@ pub struct Options {
     /// Caches and memtables together: at most 35 % for blocks, 25 % for a memtable, the rest for
     /// documents. Default: 128 MiB.
     pub memory_budget: usize,
+    /// Segments are mapped into memory, and about this much of them stays there. It needs the feature
+    /// `mmap` and a store without a key. A medium that fails under a mapping kills the process, as
+    /// does another process that cuts a file, so 0, the default, reads segments like any file.
+    pub map_bytes_max: usize,
     /// Size of a log file; fixed when the store is created. Default: 64 MiB.
     pub wal_file_bytes: u64,
     /// How much a log file grows at a time. Default: 1 MiB.
@@ -107,6 +111,7 @@ impl Options {
             read_only: false,
             key: None,
             memory_budget: 128 << 20,
+            map_bytes_max: 0,
             wal_file_bytes: 64 << 20,
             wal_grow_bytes: 1 << 20,
             wal_bytes_max: 256 << 20,

@@ -19,7 +19,7 @@ use std::{
 const BUGS: &[(&str, &str)] = &[
     ("skip_current_sync", "small_worlds::every_crash"),
     ("skip_manifest_dir_sync", "small_worlds::every_crash"),
-    ("act_on_cached_manifest", "small_worlds::every_call"),
+    ("act_on_cached_manifest", "small_worlds::a_crash"),
     ("roll_without_sync", "order::a_new"),
     ("ack_before_write", "order::nothing"),
     ("drop_tombstones_early", "order::what_is_deleted"),

@@ -295,6 +295,8 @@ pub struct Stats {
     pub memtable_bytes: u64,
     /// Document cache: hits, misses, bytes; block cache: the same.
     pub caches: [u64; 6],
+    /// Bytes of mapped segments that were touched and not evicted since.
+    pub mapped_bytes: u64,
     /// Lock waits, deadlocks broken with a victim and without, timeouts.
     pub locks: [u64; 4],
     /// Locks held or waited for now.
@@ -333,6 +335,7 @@ impl Stats {
         stats.memtable_bytes =
             tree.frozen.iter().chain([&tree.active]).map(|t| t.bytes() as u64).sum();
         stats.caches = core.cache_stats();
+        stats.mapped_bytes = core.mapped_bytes();
         let locks = &core.locks.stats;
         stats.locks = [
             load(&locks.waits),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::clock::Clock;
+use super::{MapBudget, clock::Clock};
 
 const SHARDS: usize = 16;
 /// What a cached block costs beyond its bytes.
@@ -16,13 +16,16 @@ pub(crate) struct BlockCache {
     shards: Vec<Mutex<Clock<(u64, u64), Bytes>>>,
     capacity: usize,
     bytes: AtomicUsize,
+    /// For what is mapped, there is nothing to hold here.
+    pub(crate) maps: MapBudget,
     pub(crate) hits: AtomicU64,
     pub(crate) misses: AtomicU64,
 }
 
 impl BlockCache {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, map_bytes_max: usize) -> Self {
         Self {
+            maps: MapBudget::new(map_bytes_max),
             shards: (0..SHARDS).map(|_| Mutex::new(Clock::new(None))).collect(),
             capacity,
             bytes: AtomicUsize::new(0),

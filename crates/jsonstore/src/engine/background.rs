@@ -377,6 +377,7 @@ impl Core {
             self.locks.expire(self.options.env.now());
         }
         self.watch_space();
+        self.evict_maps();
         self.pace.judge(self.options.env.now(), self.options.read_latency_target);
         let floor_lag = {
             let tree = self.tree();
@@ -405,6 +406,23 @@ impl Core {
         });
         if let Some(Err(e)) = done {
             self.log.poison(&format!("writing to the log failed: {e}"));
+        }
+    }
+
+    /// Mapped segments that were not touched for longest give their pages back first.
+    fn evict_maps(&self) {
+        let budget = &self.blocks.maps;
+        if !budget.is_exceeded() {
+            return;
+        }
+        let levels = Arc::clone(&self.tree().levels);
+        let mut maps: Vec<_> = levels.all().filter_map(|(_, segment)| segment.map()).collect();
+        maps.sort_by_key(|map| map.last_touch());
+        for map in maps {
+            if budget.resident() <= budget.bytes_max / 4 * 3 {
+                return;
+            }
+            map.evict(budget);
         }
     }
 

@@ -293,6 +293,10 @@ impl Core {
         (scrub.bytes, damage.collect())
     }
 
+    pub(crate) fn mapped_bytes(&self) -> u64 {
+        self.blocks.maps.resident() as u64
+    }
+
     pub(crate) fn cache_stats(&self) -> [u64; 6] {
         [
             self.documents.hits.load(Ordering::Relaxed),

@@ -218,7 +218,7 @@ fn build(
     config: &WalConfig,
     found: Recovered,
 ) -> Result<Arc<Core>> {
-    let blocks = Arc::new(BlockCache::new(options.block_cache_bytes()));
+    let blocks = Arc::new(BlockCache::new(options.block_cache_bytes(), options.map_bytes_max));
     let dictionaries = Arc::new(Dictionaries::default());
     let segments_dir = options.path.join("seg");
     let mut levels = Levels::default();

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     bugs::bug,
-    cache::BlockCache,
+    cache::{BlockCache, SegmentMap},
     codec::{Reader, crc, hash_key},
     crypt::{FileCipher, MasterKey},
     engine::{Blocking, would_block},
@@ -55,6 +55,7 @@ struct Open {
     filter: Filter,
     dictionary: Option<Arc<Dictionary>>,
     hash: [u8; 32],
+    map: Option<SegmentMap>,
 }
 
 impl Segment {
@@ -160,6 +161,10 @@ impl Segment {
     }
 
     fn iter_block(&self, open: &Open, kind: u8, handle: Handle) -> Result<BlockIter> {
+        if let Some(map) = &open.map {
+            let block = self.mapped_block(map, kind, handle)?;
+            return BlockIter::new(block).ok_or_else(|| self.bad_block(kind));
+        }
         let block = match self.cache.get(self.info.number, handle.offset) {
             Some(block) => block,
             None => {
@@ -169,6 +174,35 @@ impl Segment {
             }
         };
         BlockIter::new(block).ok_or_else(|| self.bad_block(kind))
+    }
+
+    fn mapped_block(&self, map: &SegmentMap, kind: u8, handle: Handle) -> Result<Bytes> {
+        let Handle { offset, len, .. } = handle;
+        let block = map.block(offset, len);
+        let block = block
+            .ok_or_else(|| Error::corrupt(&self.name, offset, "a block lies beyond the file"))?;
+        if !map.is_checked(offset, len) {
+            // Its pages may have to be read first.
+            if Blocking::is_forbidden() {
+                return Err(would_block());
+            }
+            self.check_block(kind, handle, &block)?;
+            map.note_checked(&self.cache.maps, offset, len);
+        }
+        Ok(block)
+    }
+
+    fn check_block(&self, kind: u8, handle: Handle, bytes: &[u8]) -> Result<()> {
+        if crc(u32::from(kind), bytes) != handle.crc && !bug("ignore_block_crc") {
+            let text = "the checksum of a block is wrong";
+            return Err(Error::corrupt(&self.name, handle.offset, text));
+        }
+        Ok(())
+    }
+
+    /// Its mapping, if it was opened with one.
+    pub(crate) fn map(&self) -> Option<&SegmentMap> {
+        self.open.get().and_then(|open| open.map.as_ref())
     }
 
     fn bad_block(&self, kind: u8) -> Error {
@@ -191,13 +225,7 @@ impl Segment {
         let mut bytes = vec![0; handle.len as usize];
         read_exact_at(file, &mut bytes, handle.offset)
             .map_err(|e| self.read_error(handle.offset, e))?;
-        if crc(u32::from(kind), &bytes) != handle.crc && !bug("ignore_block_crc") {
-            return Err(Error::corrupt(
-                &self.name,
-                handle.offset,
-                "the checksum of a block is wrong",
-            ));
-        }
+        self.check_block(kind, handle, &bytes)?;
         match cipher {
             None => Ok(Bytes::from(bytes)),
             Some(cipher) => {
@@ -260,7 +288,11 @@ impl Segment {
             }
         };
         read(kind::STATS, handles[3])?;
-        Ok(Open { file, cipher, top, filter, dictionary, hash })
+        // Blocks of an encrypted store must be copied anyway. Without a mapping they are read.
+        let maps = cipher.is_none() && self.cache.maps.bytes_max > 0;
+        let map = if maps { file.map().ok().flatten().map(SegmentMap::new) } else { None };
+        let map = map.filter(|map| map.block(0, FOOTER as u32).is_some());
+        Ok(Open { file, cipher, top, filter, dictionary, hash, map })
     }
 
     fn check_header(&self, header: &[u8; HEADER]) -> Result<Option<FileCipher>> {
@@ -321,6 +353,9 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
+        if let Some(map) = self.map() {
+            map.forget(&self.cache.maps);
+        }
         if self.superseded.load(Relaxed) {
             self.cache.forget(self.info.number);
             // A file that stays is unnamed, hence removed at the next open.

@@ -135,7 +135,8 @@ fn segment_image() -> Vec<u8> {
 }
 
 fn segment_info() -> crate::segment::SegmentInfo {
-    build_segment(&SimVfs::new())
+    static INFO: std::sync::OnceLock<crate::segment::SegmentInfo> = std::sync::OnceLock::new();
+    INFO.get_or_init(|| build_segment(&SimVfs::new())).clone()
 }
 
 fn build_segment(vfs: &SimVfs) -> crate::segment::SegmentInfo {
@@ -155,7 +156,7 @@ fn build_segment(vfs: &SimVfs) -> crate::segment::SegmentInfo {
 }
 
 fn open_segment(vfs: &SimVfs, info: crate::segment::SegmentInfo) -> Segment {
-    let cache = Arc::new(crate::cache::BlockCache::new(1 << 16));
+    let cache = Arc::new(crate::cache::BlockCache::new(1 << 16, 0));
     let path = "/s/00000001.seg".into();
     Segment::new(Arc::new(vfs.clone()), cache, Arc::default(), path, [7; 16], None, info)
 }

@@ -1,5 +1,7 @@
 //! Everything the store asks of a disk. Tests swap in one that fails, tears and forgets.
 
+#[cfg(feature = "mmap")]
+mod map;
 mod real;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sim;
@@ -101,6 +103,23 @@ pub trait VFile: Send + Sync + fmt::Debug {
     fn len(&self) -> io::Result<u64>;
     /// Hints that reads will jump about.
     fn advise_random(&self) {}
+    /// The file as memory, or `None` where that cannot be. It is asked for only of files that are
+    /// never written again.
+    ///
+    /// # Errors
+    /// Whatever the system says; the file is then read instead.
+    fn map(&self) -> io::Result<Option<Arc<dyn Mapped>>> {
+        Ok(None)
+    }
+}
+
+/// A file as memory.
+pub trait Mapped: AsRef<[u8]> + Send + Sync + fmt::Debug {
+    /// Lets the system take back the pages; touching them reads the file again.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn evict(&self) -> io::Result<()>;
 }
 
 /// Fills `into` or fails with `UnexpectedEof`.

@@ -102,4 +102,9 @@ impl VFile for RealFile {
     fn advise_random(&self) {
         let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::Random);
     }
+
+    #[cfg(feature = "mmap")]
+    fn map(&self) -> io::Result<Option<Arc<dyn super::Mapped>>> {
+        super::map::map(&self.0)
+    }
 }

@@ -278,3 +278,57 @@ fn relaxed_commits_are_seen_by_their_session_only_until_they_are_synced() {
     })
     .unwrap();
 }
+
+/// The third cache: the same documents, blocks checked once, pages given back over the budget.
+#[cfg(feature = "mmap")]
+#[test]
+fn mapped_segments_are_checked_and_evicted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new(dir.path());
+    options.memory_budget = 1 << 20;
+    options.segment_bytes = 256 << 10;
+    options.map_bytes_max = 64 << 10;
+    block_on(async {
+        let store = Store::open(options.clone()).await?;
+        let c = store.collection("c")?;
+        let mut load = store.load().await?;
+        let text =
+            |i: i64| format!("{{\"_id\":{i},\"n\":{}}}", i.wrapping_mul(0x9E37_79B9));
+        for i in 0..50_000 {
+            load.put(&c, text(i).as_str())?;
+        }
+        load.finish().await?;
+        let mut most = 0;
+        for i in 0..50_000 {
+            assert_eq!(c.get(i).await?.unwrap().json(), text(i));
+            if i % 1000 == 0 {
+                hooks::tick(&store);
+            }
+            most = most.max(store.stats().mapped_bytes);
+        }
+        assert!((1..512 << 10).contains(&most), "{most} bytes were resident");
+        assert_eq!(store.stats().caches[5], 0, "nothing is cached twice");
+        store.close().await?;
+        // Rot under a mapping is found as well.
+        let store = Store::open(options).await?;
+        let c = store.collection("c")?;
+        for entry in std::fs::read_dir(dir.path().join("seg")).unwrap() {
+            let path = entry.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let mut damaged = 0;
+        for i in 0..50_000 {
+            match c.get(i).await {
+                Ok(found) => assert_eq!(found.unwrap().json(), text(i)),
+                Err(Error::Corruption { .. }) => damaged += 1,
+                Err(e) => return Err(e),
+            }
+        }
+        assert!(damaged > 0);
+        Result::Ok(())
+    })
+    .unwrap();
+}

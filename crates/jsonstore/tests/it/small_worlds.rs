@@ -250,3 +250,39 @@ fn every_call_fails_once_and_for_ever() {
     }
     println!("{runs} runs with a fault");
 }
+
+/// Recovery acts on what it reads, and what it reads may be only in the cache: a call failed, the
+/// process died, and the power fails at any call of the recovery that follows.
+#[test]
+fn a_crash_at_every_call_of_a_recovery_after_a_failed_call() {
+    let steps: &[Step] = &[Put(1, 1), Checkpoint, Put(2, 2)];
+    let probe = SimVfs::new();
+    run(&probe, steps, &mut Expected::default()).unwrap();
+    let mut runs = 0;
+    for countdown in 0..probe.calls() {
+        let vfs = SimVfs::new();
+        vfs.set_fault(Some(FaultPlan { countdown, kind: FaultKind::Eio, forever: false }));
+        let mut expected = Expected::default();
+        let _ = run(&vfs, steps, &mut expected);
+        vfs.kill_process();
+        for point in 0.. {
+            let fork = vfs.fork();
+            fork.crash_after(Some(point));
+            let opened = block_on(Store::open(options(&fork)));
+            let done = !fork.is_dead();
+            fork.crash_after(Some(0));
+            drop(opened);
+            for kept in [0, 1] {
+                let disk = fork.fork();
+                disk.power_cut(&mut |n| kept.min(n - 1));
+                runs += 1;
+                let what = format!("call {countdown}, then {point}, kept {kept}");
+                check(&disk, &expected, &what);
+            }
+            if done {
+                break;
+            }
+        }
+    }
+    println!("{runs} runs");
+}

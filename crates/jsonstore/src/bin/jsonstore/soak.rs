@@ -12,6 +12,7 @@ use hearth_jsonstore::{Collection, Options, Store, block_on};
 
 /// Text of a document; it hardly compresses, so that bytes on the disk are bytes of documents.
 const TEXT_BYTES: usize = 8000;
+const WRITERS: u64 = 8;
 
 /// Fills the store, then overwrites documents at random while others are read.
 pub(crate) fn run(options: &Options, gigabytes: f64, seconds: u64) -> Result<()> {
@@ -37,10 +38,12 @@ pub(crate) fn run(options: &Options, gigabytes: f64, seconds: u64) -> Result<()>
     let before = store.stats().background;
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     let busy = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| overwrite(&collection, documents, &stop, &written));
-        let busy = read_for(&collection, documents, duration);
+        let (collection, stop, written) = (&collection, &stop, &written);
+        let writer = |seed| move || overwrite(collection, documents, seed, stop, written);
+        let writers: Vec<_> = (0..WRITERS).map(|seed| scope.spawn(writer(seed))).collect();
+        let busy = read_for(collection, documents, duration);
         stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap_or(Ok(()))?;
+        writers.into_iter().try_for_each(|writer| writer.join().unwrap_or(Ok(())))?;
         busy
     })?;
     let after = store.stats();
@@ -128,10 +131,11 @@ fn read_for(collection: &Collection, documents: u64, duration: Duration) -> Resu
 fn overwrite(
     collection: &Collection,
     documents: u64,
+    seed: u64,
     stop: &AtomicBool,
     written: &AtomicU64,
 ) -> hearth_jsonstore::Result<()> {
-    let mut random = 99;
+    let mut random = 99 + seed;
     while !stop.load(Ordering::Relaxed) {
         let id = next(&mut random) % documents;
         block_on(collection.put(&document(id, random, TEXT_BYTES)))?;
