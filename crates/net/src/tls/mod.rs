@@ -11,6 +11,9 @@ mod transport;
 mod x509;
 
 #[cfg(test)]
+#[path = "../../tests/it/counting.rs"]
+mod counting;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
+    sync::Arc,
 };
 
 use hearth_http_core::{
@@ -15,66 +10,19 @@ use hearth_http_core::{
     handler_fn,
 };
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{CertMap, CertStore, Handshake, TlsConfig, TlsTransport, testing, trust};
+use super::{
+    CertMap, CertStore, Handshake, TlsConfig, TlsTransport,
+    counting::{Counting, Counts},
+    testing, trust,
+};
 use crate::TcpTransport;
-
-#[derive(Debug, Default)]
-struct Counts {
-    reads: AtomicU64,
-    writes: AtomicU64,
-}
-
-impl Counts {
-    fn take(&self) -> (u64, u64) {
-        (self.reads.swap(0, Ordering::SeqCst), self.writes.swap(0, Ordering::SeqCst))
-    }
-}
-
-#[derive(Debug)]
-struct Counting {
-    inner: TcpTransport,
-    counts: Arc<Counts>,
-}
-
-impl Transport for Counting {}
-
-impl AsyncRead for Counting {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.counts.reads.fetch_add(u64::from(read.is_ready()), Ordering::SeqCst);
-        read
-    }
-}
-
-impl AsyncWrite for Counting {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.counts.writes.fetch_add(1, Ordering::SeqCst);
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
 
 type Client = rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>;
 
 /// Both ends of an encrypted stream; the server's counts.
-async fn pair() -> (TlsTransport<Counting>, Client, Arc<Counts>) {
+async fn pair() -> (TlsTransport<Counting<TcpTransport>>, Client, Arc<Counts>) {
     let mut map = CertMap::new();
     map.set_default(testing::certificate(&["a.test"]));
     let config = TlsConfig::builder(Arc::new(CertStore::new(map))).build().expect("options");
@@ -92,7 +40,7 @@ async fn pair() -> (TlsTransport<Counting>, Client, Arc<Counts>) {
     });
     let (stream, _) = listener.accept().await.expect("a connection");
     let counts = Arc::new(Counts::default());
-    let io = Counting { inner: TcpTransport::new(stream), counts: counts.clone() };
+    let io = Counting::new(TcpTransport::new(stream), &counts);
     let mut handshake = Handshake::new(io, &Arc::new(config));
     let transport = std::future::poll_fn(|cx| handshake.poll(cx)).await.expect("a handshake");
     (transport, client.await.expect("no panic"), counts)

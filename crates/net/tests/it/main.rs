@@ -1,6 +1,7 @@
 //! The crate through its public items, over real sockets.
 
 mod bind;
+mod counting;
 mod descriptors;
 mod drain;
 mod limits;
