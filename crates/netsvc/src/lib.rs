@@ -11,6 +11,7 @@ mod netlink;
 pub mod port_owner;
 pub mod portmap;
 mod random;
+pub mod second_hop;
 pub mod sntp;
 #[cfg(feature = "testing")]
 pub mod testing;

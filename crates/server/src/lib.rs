@@ -11,11 +11,13 @@ pub mod cli;
 pub mod codes;
 pub mod config;
 pub mod doctor;
+pub mod outside;
 pub mod plan;
 pub mod port_owner;
 pub mod reference;
 mod signals;
 pub mod state;
+pub mod status;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

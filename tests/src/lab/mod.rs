@@ -27,7 +27,7 @@ use self::world::World;
 pub use self::{
     isolate::{FOLDER, enter, is_inside, isolated},
     network::{FORMER, HOME, NAME_SERVERS, PUBLIC, ROUTER, address_of},
-    services::{DOMAIN, TSIG_NAME, TSIG_SECRET, web_root},
+    services::{DOMAIN, TSIG_NAME, TSIG_SECRET, settings, web_root},
 };
 
 /// What the lab is made of, and the Debian package that brings it.
@@ -117,11 +117,27 @@ impl Lab {
         }
         let root = self.fetch("internet", &["--insecure", "https://ca.example:15000/roots/0"])?;
         fs::write(self.site_root(), root)?;
+        self.start_probe()?;
         if self.world.mapping != world::Mapping::Off {
             let url = format!("http://{ROUTER}:5000/rootDesc.xml");
             self.wait("miniupnpd", |lab| Ok(lab.fetch("home", &[&url]).is_ok()))?;
         }
         Ok(())
+    }
+
+    /// A `hearth probe` on a machine in the internet.
+    fn start_probe(&mut self) -> anyhow::Result<()> {
+        let address = format!("{}:8080", address_of("probe"));
+        let root = self.site_root();
+        let args = ["probe", "--listen", &address, "--ca-file", &root];
+        let probe = self.host("internet", &hearth()?.to_string_lossy(), &args);
+        self.spawn("probe", probe)?;
+        let url = format!("http://{address}/");
+        self.wait("the probe", |lab| {
+            // It has no pages; that it says so is enough.
+            let args = ["--silent", "--noproxy", "*", "--max-time", "2", &url];
+            Ok(lab.run("home", "curl", &args)?.status.success())
+        })
     }
 
     /// The root of the certificates that the site gets.
@@ -166,13 +182,15 @@ impl Lab {
     pub fn hearth(&self, args: &[&str]) -> anyhow::Result<Command> {
         let binary = hearth()?;
         let binary = binary.to_string_lossy();
-        Ok(match self.world.clock_days {
+        let mut command = match self.world.clock_days {
             0 => self.host("home", &binary, args),
             days => {
                 let ahead = format!("+{days}d");
                 self.host("home", "faketime", &[&["-f", &ahead, &binary], args].concat())
             }
-        })
+        };
+        command.env("STATE_DIRECTORY", format!("{FOLDER}/state"));
+        Ok(command)
     }
 
     /// Starts a service; what it prints goes to a file of the lab.

@@ -83,13 +83,8 @@ pub(super) fn build(world: &World) -> anyhow::Result<()> {
     }
     if world.zone == Zone::DeadAaaa {
         // The internet has a way towards the address; only nobody is there.
-        for args in [
-            &["link", "add", "v6", "type", "dummy"][..],
-            &["addr", "add", "2a0b:beef::1/64", "dev", "v6", "nodad"],
-            &["link", "set", "v6", "up"],
-        ] {
-            run("ip", &[&["-n", "internet"], args].concat())?;
-        }
+        let near = "2a0b:beef::1/64";
+        run("ip", &["-n", "internet", "addr", "add", near, "dev", "isp0", "nodad"])?;
     }
     Ok(())
 }
@@ -121,7 +116,7 @@ fn forward(machine: &str, rules: &str) -> anyhow::Result<()> {
 fn filter(machine: &str, rule: &str) -> anyhow::Result<()> {
     let file = format!("{FOLDER}/{machine}.nft");
     let chain = "chain output { type filter hook output priority 0;";
-    fs::write(&file, format!("table inet lab {{ {chain} {rule}; }} }}\n"))?;
+    fs::write(&file, format!("table inet lab {{\n{chain}\n{rule};\n}}\n}}\n"))?;
     run("ip", &["netns", "exec", machine, "nft", "-f", &file])
 }
 
@@ -166,8 +161,8 @@ fn nat_rules(world: &World, has_upnp: bool) -> String {
 }
 
 /// The settings of miniupnpd; `None` where the router maps nothing.
-pub(super) fn upnp_settings(mapping: Mapping) -> Option<String> {
-    let rules = match mapping {
+pub(super) fn upnp_settings(world: &World) -> Option<String> {
+    let rules = match world.mapping {
         Mapping::Off => return None,
         Mapping::Forgotten | Mapping::Works => "allow 1-65535 192.168.77.0/24 1-65535",
         Mapping::Only443 => {

@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::{
-    DOMAIN, HOME, Lab, NAME_SERVERS, PUBLIC, TSIG_NAME, TSIG_SECRET, web_root,
-    world::{SOUND, World},
+    DOMAIN, HOME, Lab, NAME_SERVERS, PUBLIC, TSIG_NAME, TSIG_SECRET, settings, web_root,
+    world::{self, SOUND, World},
 };
 
 /// What happens, and what must come of it.
@@ -38,7 +38,34 @@ pub fn all() -> Vec<Scenario> {
         world: SOUND,
         play,
     };
-    plays.into_iter().map(scenario).collect()
+    let mut all: Vec<_> = plays.into_iter().map(scenario).collect();
+    let worlds = world::all().into_iter().filter(|world| !world.is_ca_limited);
+    all.extend(worlds.map(|world| Scenario {
+        name: format!("doctor-{}", world.name),
+        about: format!("`hearth doctor` where {}", world.about),
+        world,
+        play: doctor,
+    }));
+    all
+}
+
+/// The doctor finds what is wrong with the world, and calls no broken one good.
+fn doctor(lab: &mut Lab) -> anyhow::Result<()> {
+    let settings = settings();
+    let examine = ["doctor", DOMAIN, "--json", "--config", &settings];
+    let output = lab.hearth(&examine)?.output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let result: serde_json::Value = serde_json::from_str(&text)
+        .with_context(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))?;
+    let first = result["diagnoses"][0]["code"].as_str().unwrap_or_default();
+    let is_good = result["healthy"] == true && output.status.code() == Some(0);
+    let wanted = lab.world.diagnosis;
+    ensure!(is_good == wanted.is_empty(), "called good: {result:#}");
+    ensure!(first == wanted, "not {wanted} but {first}: {result:#}");
+    println!("{first} {}", result["diagnoses"][0]["cause"].as_str().unwrap_or("nothing is wrong"));
+    let rules = said(lab.host("router", "nft", &["list", "ruleset"]))?;
+    ensure!(!rules.contains("dport 443 dnat"), "the doctor left a mapping: {rules}");
+    Ok(())
 }
 
 /// What the other scenarios stand on, shown with programs of others.

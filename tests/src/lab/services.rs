@@ -25,6 +25,46 @@ pub fn web_root() -> String {
     format!("{FOLDER}/web-root.pem")
 }
 
+/// The configuration of Hearth on the machine at home.
+#[must_use]
+pub fn settings() -> String {
+    format!("{FOLDER}/hearth.toml")
+}
+
+fn hearth_settings(world: &World) -> String {
+    let authority = if world.is_ca_limited { "limited-ca" } else { "ca" };
+    let ddns = match world.zone {
+        // Nothing keeps the address.
+        Zone::StaleA => String::new(),
+        _ => format!(
+            "[ddns]
+provider = \"rfc2136\"
+hosts = [\"{DOMAIN}\"]
+settings = {{ server = \"{}\", key-name = \"{TSIG_NAME}\", key = \"{TSIG_SECRET}\" }}
+",
+            NAME_SERVERS[0]
+        ),
+    };
+    let root = web_root();
+    format!(
+        "[tls.acme]
+directory = \"https://{authority}.example/dir\"
+ca_file = \"{root}\"
+storage = \"{FOLDER}/certificates\"
+
+[address]
+stun = [\"stun1.example:3478\", \"stun2.example:3478\"]
+echo = [\"https://echo1.example/\", \"https://echo2.example/\", \"https://echo3.example/\"]
+ca_file = \"{root}\"
+
+[outside]
+probe = \"http://probe.example:8080\"
+time = \"time.example\"
+
+{ddns}"
+    )
+}
+
 /// Makes the keys and settings of everything.
 pub(super) fn write_settings(world: &World) -> anyhow::Result<()> {
     certificates(Path::new(FOLDER))?;
@@ -48,7 +88,8 @@ pub(super) fn write_settings(world: &World) -> anyhow::Result<()> {
         "externalAccountBindingRequired": false,
     }});
     fs::write(format!("{FOLDER}/pebble.json"), pebble.to_string())?;
-    if let Some(settings) = network::upnp_settings(world.mapping) {
+    fs::write(settings(), hearth_settings(world))?;
+    if let Some(settings) = network::upnp_settings(world) {
         fs::write(format!("{FOLDER}/miniupnpd.conf"), settings)?;
     }
     Ok(())

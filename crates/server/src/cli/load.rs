@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hearth_config::{Loader, Report, Spanned};
+use hearth_config::{Document, Loader, Report, Spanned};
 
 use super::SourceArgs;
 use crate::{
     config::{Config, Listener, Site, SiteTls},
-    plan::Plan,
+    plan::{Plan, network::Network},
 };
 
 /// The file that is used where none is named.
@@ -50,13 +50,33 @@ impl Source {
 /// Loads and checks everything.
 pub(crate) fn load(args: &SourceArgs) -> Result<Loaded, Report> {
     let source = Source::of(args);
+    let (mut config, document) = read(args, &source)?;
+    // What the arguments stand for is no text with lines, so it is put in here.
+    apply(args, &source, &mut config);
+    let (plan, report) = Plan::new(&config, &document);
+    match plan {
+        Some(plan) => Ok(Loaded { plan, source, report }),
+        None => Err(report),
+    }
+}
+
+/// Loads what is said about the network, and the hosts of the sites.
+pub(crate) fn load_network(args: &SourceArgs) -> Result<(Network, Vec<String>), Report> {
+    let (config, document) = read(args, &Source::of(args))?;
+    let (network, report) = Plan::network(&config, &document);
+    let hosts = config.sites.iter().flat_map(|site| &site.hosts);
+    let hosts = hosts.map(|host| host.value().clone()).collect();
+    network.map(|network| (network, hosts)).ok_or(report)
+}
+
+fn read(args: &SourceArgs, source: &Source) -> Result<(Config, Document), Report> {
     let mut loader = Loader::new()
         .environment("HEARTH_", env::vars_os())
         .environment_alias("PORT", "port")
         .environment_alias("HEARTH_LOG", "log.level")
         .environment_reserved("HEARTH_LOG")
         .environment_reserved("HEARTH_CONFIG");
-    if let Source::File(path) = &source {
+    if let Source::File(path) = source {
         loader = loader.file(path);
     }
     for assignment in &args.set {
@@ -70,13 +90,9 @@ pub(crate) fn load(args: &SourceArgs) -> Result<Loaded, Report> {
     }
     let mut document = loader.read()?;
     let (config, decoding) = document.decode_partial::<Config>();
-    // What the arguments stand for is no text with lines, so it is put in here.
-    let Some(mut config) = config.filter(|_| !decoding.has_errors()) else { return Err(decoding) };
-    apply(args, &source, &mut config);
-    let (plan, report) = Plan::new(&config, &document);
-    match plan {
-        Some(plan) => Ok(Loaded { plan, source, report }),
-        None => Err(report),
+    match config {
+        Some(config) if !decoding.has_errors() => Ok((config, document)),
+        _ => Err(decoding),
     }
 }
 

@@ -1,9 +1,12 @@
 //! The command line.
 
 mod check;
+mod ddns;
+mod doctor;
 mod load;
 mod one_shot;
 mod port_map;
+mod probe;
 mod serve;
 
 use std::{
@@ -34,14 +37,20 @@ enum Command {
     Serve(ServeArgs),
     /// Say whether `serve` would start with the same arguments, and what is wrong
     Check(CheckArgs),
+    /// Say what keeps a site from being reached, why, and what to do
+    Doctor(doctor::DoctorArgs),
+    /// Keep a name at this machine's address
+    Ddns(ddns::DdnsArgs),
     /// Ask the router to lead ports to this machine
     PortMap(port_map::PortMapArgs),
+    /// Look at a site from outside, or at those who ask
+    Probe(probe::ProbeArgs),
     /// Print a part of the manual that is made from the program itself
     Reference(ReferenceArgs),
 }
 
 /// What is served, for `serve` and `check` alike.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct SourceArgs {
     /// The folder that is served; without it and without -c: ./hearth.toml if there is one, else this folder
     #[arg(value_name = "DIR", conflicts_with = "config")]
@@ -76,6 +85,13 @@ pub struct SourceArgs {
     /// Threads that serve; default: one for each core
     #[arg(long, value_name = "COUNT")]
     workers: Option<u16>,
+}
+
+impl SourceArgs {
+    /// A file, or what stands for it; and nothing of what is served.
+    fn of_file(config: Option<PathBuf>, set: Vec<String>) -> Self {
+        Self { config, set, ..Self::default() }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -150,7 +166,10 @@ pub fn main() -> ExitCode {
     let exit = match &cli.command {
         Command::Serve(args) => serve::run(args, cli.color),
         Command::Check(args) => check::run(args, cli.color),
+        Command::Doctor(args) => doctor::run(args, cli.color),
+        Command::Ddns(args) => ddns::run(args, cli.color),
         Command::PortMap(args) => port_map::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Reference(args) => {
             say(&reference::text(args.part));
             Exit::Ok

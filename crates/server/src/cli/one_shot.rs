@@ -61,11 +61,12 @@ impl Answer {
                 Exit::Ok => "done",
                 Exit::TryLater => "try-later",
                 Exit::Refused => "refused",
+                Exit::Unwell => "unwell",
                 _ => "failed",
             };
             fields.insert("result".to_owned(), result.into());
             say(&format!("{}\n", Value::Object(fields)));
-        } else if exit == Exit::Ok {
+        } else if matches!(exit, Exit::Ok | Exit::Unwell) {
             say(&format!("{human}\n"));
         } else {
             eprintln!("hearth: {human}");

@@ -184,6 +184,14 @@ fn is_private(address: IpAddr) -> bool {
 }
 
 fn carrier_nat(facts: &Facts) -> Finding {
+    if let Some(hop) = hidden_hop(facts).filter(|hop| is_shared(*hop)) {
+        return say(
+            format!(
+                "behind the router comes {hop}: the provider shares one address among many customers"
+            ),
+            CARRIER_FIX,
+        );
+    }
     let external = facts.router_external?;
     let differs = facts.public_v4.is_some_and(|public| IpAddr::V4(public) != external);
     if !(is_shared(external) || differs && !is_private(external)) {
@@ -193,12 +201,23 @@ fn carrier_nat(facts: &Facts) -> Finding {
         format!(
             "the router's own address, {external}, is not reachable: the provider shares one among many customers"
         ),
-        "ask the provider for a public IPv4 address, or use IPv6, or a tunnel from a machine that has one: see the \
-         chapter on carrier-grade NAT",
+        CARRIER_FIX,
     )
 }
 
+/// The machine behind the router, where it says more than the router itself.
+fn hidden_hop(facts: &Facts) -> Option<IpAddr> {
+    let is_silent = facts.router_external.is_none_or(|external| external.is_unspecified());
+    facts.second_hop.filter(|_| is_silent)
+}
+
 fn double_nat(facts: &Facts) -> Finding {
+    if let Some(hop) = hidden_hop(facts).filter(|hop| is_private(*hop)) {
+        return say(
+            format!("behind the router comes another one, {hop}"),
+            "switch that one (the provider's box) to bridge mode, or let it forward ports 80 and 443 to the inner router",
+        );
+    }
     let external = facts.router_external.filter(|external| is_private(*external))?;
     say(
         format!(
@@ -492,6 +511,9 @@ fn not_seen(facts: &Facts) -> Finding {
         ),
     )
 }
+
+const CARRIER_FIX: &str = "ask the provider for a public IPv4 address, or use IPv6, or a tunnel from a machine that \
+                           has one: see the chapter on carrier-grade NAT";
 
 /// A length of time for people.
 fn span(seconds: u64) -> String {

@@ -68,6 +68,18 @@ const WORLDS: &[(&str, &str, Change)] = &[
     ("cgnat with a public address", "H-NET-103", |facts| {
         facts.router_external = Some("11.2.0.1".parse().unwrap());
     }),
+    ("cgnat behind a silent router", "H-NET-103", |facts| {
+        facts.router_external = None;
+        facts.second_hop = Some("100.64.0.1".parse().unwrap());
+        both(facts, |port| { port.mapping = MappingFact::Refused("8".into()); port.outside = no_answer(); });
+    }),
+    ("double nat behind a silent router", "H-NET-104", |facts| {
+        facts.router_external = Some("0.0.0.0".parse().unwrap());
+        facts.second_hop = Some("192.168.1.1".parse().unwrap());
+    }),
+    ("a provider that uses private addresses inside", "", |facts| {
+        facts.second_hop = Some("10.0.0.1".parse().unwrap());
+    }),
     ("double nat", "H-NET-104", |facts| {
         facts.router_external = Some("192.168.1.2".parse().unwrap());
         both(facts, |port| port.outside = no_answer());

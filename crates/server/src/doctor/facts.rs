@@ -31,6 +31,8 @@ pub struct Facts {
     pub router_answers: Option<bool>,
     /// The router's address on the other side, as it says.
     pub router_external: Option<IpAddr>,
+    /// The machine behind the router, where the router does not tell its address.
+    pub second_hop: Option<IpAddr>,
     /// The public IPv4 address that independent sources agree on.
     pub public_v4: Option<Ipv4Addr>,
     /// A stable public IPv6 address of this machine.

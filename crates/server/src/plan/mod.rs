@@ -83,6 +83,14 @@ impl Plan {
         let Checks { report, .. } = checks;
         ((!report.has_errors()).then_some(plan), report)
     }
+
+    /// The part of a plan that is about the network, for commands that serve nothing.
+    pub fn network(config: &Config, document: &Document) -> (Option<network::Network>, Report) {
+        let mut checks = Checks { document, report: document.report() };
+        let network = network::plan(&mut checks, config);
+        let Checks { report, .. } = checks;
+        ((!report.has_errors()).then_some(network), report)
+    }
 }
 
 fn workers(checks: &mut Checks<'_>, workers: &Spanned<u16>) -> usize {
