@@ -3,6 +3,7 @@
 //! Not here: certificates (`tls-acme`), listeners (`net`), the commands of the operator (`server`).
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod ddns;
 pub mod dns;
 pub mod gateway;
@@ -11,6 +12,7 @@ mod netlink;
 pub mod port_owner;
 pub mod portmap;
 mod random;
+pub mod reach;
 pub mod second_hop;
 pub mod sntp;
 #[cfg(feature = "testing")]

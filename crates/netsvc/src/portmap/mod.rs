@@ -9,7 +9,7 @@ mod mapper;
 pub mod natpmp;
 pub mod pcp;
 mod types;
-mod udp;
+pub(crate) mod udp;
 pub mod upnp;
 
 pub(crate) use self::types::Handle;

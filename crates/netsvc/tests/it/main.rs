@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod address;
 mod keeper;
 #[cfg(target_os = "linux")]
 mod miniupnpd;
+mod reach;
 #[cfg(target_os = "linux")]
 mod world;
