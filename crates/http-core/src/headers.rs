@@ -103,6 +103,14 @@ impl Headers {
         self.list.iter().map(|(name, value)| (name, value))
     }
 
+    /// No fields, in the memory of these where that is worth keeping.
+    pub(crate) fn clear(&mut self) {
+        if self.list.capacity() > CAPACITY_MAX {
+            self.list = Vec::new();
+        }
+        self.list.clear();
+    }
+
     fn push(&mut self, field: Field) {
         if self.list.capacity() == 0 {
             self.list = pool::take(&POOL).unwrap_or_else(|| Vec::with_capacity(8));
@@ -111,10 +119,12 @@ impl Headers {
     }
 }
 
+/// A list that grew far beyond the usual is not worth keeping.
+const CAPACITY_MAX: usize = 64;
+
 impl Drop for Headers {
     fn drop(&mut self) {
-        // A list that grew far beyond the usual is not worth keeping.
-        if (1..=64).contains(&self.list.capacity()) {
+        if (1..=CAPACITY_MAX).contains(&self.list.capacity()) {
             self.list.clear();
             pool::give(&POOL, std::mem::take(&mut self.list));
         }

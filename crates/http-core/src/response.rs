@@ -5,7 +5,11 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use http::{Extensions, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::{Body, Headers, Upgraded, h1::encode};
+use crate::{
+    Body, Headers, Upgraded,
+    h1::encode,
+    pool::{self, Pool},
+};
 
 /// What runs on the connection after a protocol switch.
 pub(crate) type OnUpgrade =
@@ -15,14 +19,27 @@ pub(crate) type OnUpgrade =
 ///
 /// The connection adds `content-length` or `transfer-encoding`, `date`, and `connection` where the
 /// protocol needs them; a handler sets none of these.
-#[derive(Default)]
+///
+/// It is one pointer wide, because it is moved through every middleware; what it points to is
+/// recycled by the thread.
 pub struct Response {
+    /// Full until the response is dropped.
+    memory: Option<Box<Parts>>,
+}
+
+#[derive(Default)]
+struct Parts {
     status: StatusCode,
+    /// The list behind it is recycled with the rest.
     headers: Headers,
     body: Body,
     prepared: Option<Arc<Prepared>>,
     extensions: Extensions,
     on_upgrade: Option<OnUpgrade>,
+}
+
+thread_local! {
+    static POOL: Pool<Box<Parts>> = const { Pool::new(128) };
 }
 
 /// Status, fields and content of a response that is sent many times, encoded once.
@@ -67,13 +84,17 @@ impl Response {
     /// `200 OK` with this body and no fields.
     #[must_use]
     pub fn new(body: impl Into<Body>) -> Self {
-        Self { body: body.into(), ..Self::default() }
+        let mut response = Self::default();
+        response.parts_mut().body = body.into();
+        response
     }
 
     /// An empty response with this status.
     #[must_use]
     pub fn status_only(status: StatusCode) -> Self {
-        Self { status, ..Self::default() }
+        let mut response = Self::default();
+        response.parts_mut().status = status;
+        response
     }
 
     /// A response whose content is the status in words, for instance `404 Not Found`.
@@ -104,7 +125,9 @@ impl Response {
     /// A response that was encoded before: one copy, nothing allocated.
     #[must_use]
     pub fn prepared(prepared: Arc<Prepared>) -> Self {
-        Self { status: prepared.status, prepared: Some(prepared), ..Self::default() }
+        let mut response = Self::status_only(prepared.status);
+        response.parts_mut().prepared = Some(prepared);
+        response
     }
 
     /// `101 Switching Protocols` (HTTP/1.1) or `200` (extended CONNECT): after the head was sent, `run` gets the
@@ -118,20 +141,19 @@ impl Response {
     {
         let mut response = Self::status_only(StatusCode::SWITCHING_PROTOCOLS)
             .with_header(header::UPGRADE, protocol);
-        response.on_upgrade = Some(Box::new(move |io| Box::pin(run(io))));
+        response.parts_mut().on_upgrade = Some(Box::new(move |io| Box::pin(run(io))));
         response
     }
 
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.parts().status
     }
 
     /// Changes the status.
     pub fn set_status(&mut self, status: StatusCode) {
-        self.unprepare();
-        self.status = status;
+        self.unprepared().status = status;
     }
 
     /// Changes the status.
@@ -151,25 +173,25 @@ impl Response {
     /// The fields.
     #[must_use]
     pub fn headers(&self) -> &Headers {
-        self.prepared.as_ref().map_or(&self.headers, |prepared| &prepared.headers)
+        let parts = self.parts();
+        parts.prepared.as_ref().map_or(&parts.headers, |prepared| &prepared.headers)
     }
 
     /// The fields, to change them. A prepared response becomes an ordinary one.
     pub fn headers_mut(&mut self) -> &mut Headers {
-        self.unprepare();
-        &mut self.headers
+        &mut self.unprepared().headers
     }
 
     /// The length of the body, where it is known.
     #[must_use]
     pub fn body_len(&self) -> Option<u64> {
-        self.prepared.as_ref().map_or_else(|| self.body.len(), |p| Some(p.body.len() as u64))
+        let parts = self.parts();
+        parts.prepared.as_ref().map_or_else(|| parts.body.len(), |p| Some(p.body.len() as u64))
     }
 
     /// The body; a prepared response becomes an ordinary one.
     pub fn body_mut(&mut self) -> &mut Body {
-        self.unprepare();
-        &mut self.body
+        &mut self.unprepared().body
     }
 
     /// Takes the body out.
@@ -188,57 +210,89 @@ impl Response {
     /// Values that handlers leave for middleware and observers.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.extensions
+        &self.parts().extensions
     }
 
     /// Values that handlers leave for middleware and observers.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.extensions
+        &mut self.parts_mut().extensions
     }
 
     /// The prepared form, if it is one still.
     #[must_use]
     pub fn as_prepared(&self) -> Option<&Arc<Prepared>> {
-        self.prepared.as_ref()
+        self.parts().prepared.as_ref()
     }
 
     /// The body of a response that is not prepared.
     pub(crate) fn plain_body(&self) -> &Body {
-        &self.body
+        &self.parts().body
     }
 
     pub(crate) fn take_upgrade(&mut self) -> Option<OnUpgrade> {
-        self.on_upgrade.take()
+        self.parts_mut().on_upgrade.take()
     }
 
     /// As a response of the `http` crate.
     #[must_use]
     pub fn into_http(mut self) -> http::Response<Body> {
-        self.unprepare();
-        let mut response = http::Response::new(self.body);
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers.into();
-        *response.extensions_mut() = self.extensions;
+        let parts = self.unprepared();
+        let mut response = http::Response::new(std::mem::take(&mut parts.body));
+        *response.status_mut() = parts.status;
+        *response.headers_mut() = std::mem::take(&mut parts.headers).into();
+        *response.extensions_mut() = std::mem::take(&mut parts.extensions);
         response
     }
 
     /// From a response of the `http` crate.
     #[must_use]
     pub fn from_http(response: http::Response<Body>) -> Self {
-        let (parts, body) = response.into_parts();
-        Self {
-            status: parts.status,
-            headers: parts.headers.into(),
-            body,
-            extensions: parts.extensions,
-            ..Self::default()
-        }
+        let (http, body) = response.into_parts();
+        let mut response = Self::new(body);
+        let parts = response.parts_mut();
+        parts.status = http.status;
+        parts.headers = http.headers.into();
+        parts.extensions = http.extensions;
+        response
     }
 
-    fn unprepare(&mut self) {
-        if let Some(prepared) = self.prepared.take() {
-            self.headers = prepared.headers.clone();
-            self.body = prepared.body.clone().into();
+    fn parts(&self) -> &Parts {
+        self.memory.as_deref().expect("full until dropped")
+    }
+
+    fn parts_mut(&mut self) -> &mut Parts {
+        self.memory.as_deref_mut().expect("full until dropped")
+    }
+
+    /// The parts of a response that is to be changed, so that it cannot stay prepared.
+    fn unprepared(&mut self) -> &mut Parts {
+        let parts = self.parts_mut();
+        if let Some(prepared) = parts.prepared.take() {
+            parts.headers = prepared.headers.clone();
+            parts.body = prepared.body.clone().into();
+        }
+        parts
+    }
+}
+
+impl Default for Response {
+    /// `200 OK` without content.
+    fn default() -> Self {
+        Self { memory: Some(pool::take(&POOL).unwrap_or_default()) }
+    }
+}
+
+impl Drop for Response {
+    fn drop(&mut self) {
+        if let Some(mut memory) = self.memory.take() {
+            // One by one: what is moved less is stored and loaded less.
+            memory.status = StatusCode::OK;
+            memory.headers.clear();
+            memory.body = Body::Empty;
+            memory.prepared = None;
+            memory.extensions = Extensions::new();
+            memory.on_upgrade = None;
+            pool::give(&POOL, memory);
         }
     }
 }
@@ -246,7 +300,7 @@ impl Response {
 impl std::fmt::Debug for Response {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Response")
-            .field("status", &self.status)
+            .field("status", &self.status())
             .field("headers", self.headers())
             .field("body_len", &self.body_len())
             .finish_non_exhaustive()

@@ -66,7 +66,7 @@ pub use crate::{
     pattern::{Pattern, PatternError},
     redirect::Redirect,
     route::{IntoHandler, IsFunction, IsHandler, Route, SlashPolicy},
-    router::{RouteInfo, Router, RouterFuture},
+    router::{RouteInfo, Router},
     tree::{InsertError, Match, PathTree, PathTreeBuilder},
     url::UrlError,
 };

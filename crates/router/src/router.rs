@@ -2,19 +2,15 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    future::Future,
+    future::{Future, ready},
     ops::Range,
     panic::Location,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
 };
 
 use hearth_http_core::{
-    Handler, Head, HeadBuilder, Method, PathParams, Prepared, Request, Response, ResponseFuture,
+    Handler, Head, HeadBuilder, Method, PathParams, Request, Response, ResponseFuture,
 };
-use pin_project_lite::pin_project;
 
 use crate::{
     PathError, PathPolicy, PathTree, RouterBuilder,
@@ -105,8 +101,8 @@ impl Router {
         RouterBuilder::new()
     }
 
-    /// Finds the handler and calls it.
-    pub fn dispatch(&self, mut req: Request) -> RouterFuture<'_> {
+    /// Finds the handler and calls it. Routing itself is done when this returns.
+    pub fn dispatch(&self, mut req: Request) -> ResponseFuture<'_> {
         let routed = self.inner.route(req.head(), &mut Silent);
         if let Some(head) = routed.rewritten {
             req.set_head(*head);
@@ -118,10 +114,8 @@ impl Router {
             None => {}
         }
         match routed.decision {
-            Decision::Endpoint(endpoint) => RouterFuture::handler(endpoint.chain.run(req)),
-            Decision::NotFound(Fallback::Custom(endpoint)) => {
-                RouterFuture::handler(endpoint.chain.run(req))
-            }
+            Decision::Endpoint(endpoint) => endpoint.chain.run(req),
+            Decision::NotFound(Fallback::Custom(endpoint)) => endpoint.chain.run(req),
             Decision::Options(answer)
             | Decision::NotAllowed(answer)
             | Decision::NotFound(Fallback::NotFound(answer))
@@ -237,53 +231,12 @@ impl<'r> Routed<'r> {
 }
 
 impl Answer {
-    fn give(&self, req: Request) -> RouterFuture<'_> {
+    fn give(&self, req: Request) -> ResponseFuture<'_> {
         match &self.chain {
-            Some(chain) => RouterFuture::handler(chain.run(req)),
-            None => RouterFuture { state: State::Prepared { prepared: &self.prepared } },
+            Some(chain) => chain.run(req),
+            // A shared response, so that it costs no allocation.
+            None => ResponseFuture::new(ready(Response::prepared(self.prepared.clone()))),
         }
-    }
-}
-
-pin_project! {
-    /// The future of a routed request. Routing itself is done when it is made.
-    pub struct RouterFuture<'r> {
-        #[pin]
-        state: State<'r>,
-    }
-}
-
-pin_project! {
-    #[project = StateProj]
-    enum State<'r> {
-        Handler { #[pin] future: ResponseFuture<'r> },
-        // What the router answers itself is a shared response, so that it costs no allocation.
-        Prepared { prepared: &'r Arc<Prepared> },
-    }
-}
-
-impl<'r> RouterFuture<'r> {
-    fn handler(future: ResponseFuture<'r>) -> Self {
-        Self { state: State::Handler { future } }
-    }
-}
-
-impl Future for RouterFuture<'_> {
-    type Output = Response;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        match self.project().state.project() {
-            StateProj::Handler { future } => future.poll(cx),
-            StateProj::Prepared { prepared } => {
-                Poll::Ready(Response::prepared(Arc::clone(prepared)))
-            }
-        }
-    }
-}
-
-impl fmt::Debug for RouterFuture<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RouterFuture")
     }
 }
 
