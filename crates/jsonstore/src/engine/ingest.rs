@@ -161,7 +161,14 @@ impl Part {
 impl Core {
     fn install_ingest(&self, runs: Vec<Vec<SegmentInfo>>, seq: u64) -> Result<u64> {
         // Names of new keyspaces are on their way through the log; they must be durable first.
-        while self.log.when_idle(|_, _| ()).is_none() {
+        loop {
+            let synced =
+                self.log.when_idle(|wal, _| if wal.is_dirty() { wal.sync() } else { Ok(()) });
+            match synced {
+                Some(Ok(())) => break,
+                Some(Err(e)) => self.log.poison(&format!("writing to the log failed: {e}")),
+                None => {}
+            }
             if self.log.is_poisoned() {
                 return Err(self.log.poison_error());
             }

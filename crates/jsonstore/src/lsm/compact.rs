@@ -41,18 +41,28 @@ pub(crate) fn pick(
     if levels.levels[0].len() >= l0_trigger {
         return Some(plan_l0(levels));
     }
-    let mut target = base_bytes;
     for (level, cursor) in cursors.iter_mut().enumerate().take(LEVELS - 1).skip(1) {
-        if levels.bytes(level) > target {
+        if levels.bytes(level) > target_bytes(levels, level, base_bytes) {
             let list = &levels.levels[level];
             // Go round the key range, so that every part gets its turn.
             let next = list.iter().find(|s| s.info.min_key > *cursor).or_else(|| list.first())?;
             cursor.clone_from(&next.info.min_key);
             return Some(plan_level(levels, level, Arc::clone(next)));
         }
-        target *= RATIO;
     }
     None
+}
+
+/// Above the last level there is only a part of what it holds, so that old versions in it are merged
+/// away before they take much space: all levels above together stay below a sixth of it.
+fn target_bytes(levels: &Levels, level: usize, base_bytes: u64) -> u64 {
+    let steps = |count: usize| RATIO.saturating_pow(count as u32);
+    let own = base_bytes.saturating_mul(steps(level - 1));
+    let last = (1..LEVELS).rev().find(|l| !levels.levels[*l].is_empty()).unwrap_or(1);
+    if level >= last {
+        return own;
+    }
+    own.min((levels.bytes(last) / steps(last - level)).max(base_bytes / 4))
 }
 
 /// Merges all of level 0 into level 1.
@@ -300,5 +310,31 @@ mod tests {
         assert!(!GcRule { boundaries: vec![20] }.is_needed(7, Some(12)));
         assert!(GcRule { boundaries: vec![11] }.is_needed(7, Some(12)));
         assert!(GcRule { boundaries: vec![7] }.is_needed(7, Some(12)));
+    }
+
+    #[test]
+    fn levels_above_the_last_hold_a_part_of_it() {
+        let vfs: Arc<dyn Vfs> = Arc::new(crate::testing::SimVfs::new());
+        let segment = |bytes| {
+            let info = SegmentInfo {
+                number: 1,
+                bytes,
+                entries: 0,
+                tombstones: 0,
+                min_key: Vec::new(),
+                max_key: Vec::new(),
+                max_seq: 0,
+            };
+            let cache = Arc::new(crate::cache::BlockCache::new(0, 0));
+            let vfs = Arc::clone(&vfs);
+            Arc::new(Segment::new(vfs, cache, Arc::default(), "/s".into(), [0; 16], None, info))
+        };
+        let mut levels = Levels::default();
+        let targets = |levels: &Levels| [1, 2, 3, 4].map(|level| target_bytes(levels, level, 128));
+        assert_eq!(targets(&levels), [128, 1024, 8192, 65536], "each eight times the one above");
+        levels.levels[3].push(segment(6400));
+        assert_eq!(targets(&levels), [100, 800, 8192, 65536]);
+        levels.levels[4].push(segment(16_000));
+        assert_eq!(targets(&levels), [32, 250, 2000, 65536], "never less than a quarter");
     }
 }

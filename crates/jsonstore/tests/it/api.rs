@@ -292,8 +292,7 @@ fn mapped_segments_are_checked_and_evicted() {
         let store = Store::open(options.clone()).await?;
         let c = store.collection("c")?;
         let mut load = store.load().await?;
-        let text =
-            |i: i64| format!("{{\"_id\":{i},\"n\":{}}}", i.wrapping_mul(0x9E37_79B9));
+        let text = |i: i64| format!("{{\"_id\":{i},\"n\":{}}}", i.wrapping_mul(0x9E37_79B9));
         for i in 0..50_000 {
             load.put(&c, text(i).as_str())?;
         }

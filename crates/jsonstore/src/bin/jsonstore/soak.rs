@@ -22,13 +22,14 @@ pub(crate) fn run(options: &Options, gigabytes: f64, seconds: u64) -> Result<()>
         fill(&store, documents)?;
     }
     block_on(store.close())?;
-    let loaded = disk_bytes(&options.path)?;
-    println!("{documents} documents, {:.2} GB on disk", loaded as f64 / 1e9);
+    let found = disk_bytes(&options.path)?;
+    println!("{documents} documents, {:.2} GB on disk", found as f64 / 1e9);
 
     let start = Instant::now();
     let store = block_on(Store::open(options.clone()))?;
     let collection = store.collection("soak")?;
     let opened = start.elapsed();
+    let loaded = loaded_bytes(&store, found)?;
     block_on(collection.get(documents / 2))?.context("the middle document")?;
     println!("clean open {opened:.1?}, first read after {:.1?}", start.elapsed());
 
@@ -96,6 +97,16 @@ pub(crate) fn die_with_log(mut options: Options, mebibytes: u64) -> Result<()> {
     std::process::abort()
 }
 
+/// What the documents took when each was there once; noted at the first run.
+fn loaded_bytes(store: &Store, found: u64) -> Result<u64> {
+    let facts = store.collection("soak-facts")?;
+    if let Some(fact) = block_on(facts.get("loaded"))? {
+        return fact.value()["bytes"].as_u64().context("the fact is a number");
+    }
+    block_on(facts.put(&format!("{{\"_id\":\"loaded\",\"bytes\":{found}}}")))?;
+    Ok(found)
+}
+
 fn fill(store: &Store, documents: u64) -> Result<()> {
     let bar = super::bar("documents loaded");
     bar.set_length(documents);
@@ -148,7 +159,7 @@ fn overwrite(
 fn settle(store: &Store) {
     let (mut last, mut since) = (store.stats().background, Instant::now());
     let start = Instant::now();
-    while since.elapsed() < Duration::from_secs(5) && start.elapsed() < Duration::from_secs(600) {
+    while since.elapsed() < Duration::from_secs(30) && start.elapsed() < Duration::from_secs(600) {
         std::thread::sleep(Duration::from_millis(200));
         let now = store.stats().background;
         if now != last {
