@@ -13,12 +13,6 @@ use crate::{process, workspace};
 /// Crashes and recoveries per second of processor time, below which the simulator is too slow.
 const CYCLES_PER_SECOND_MIN: &str = "1000";
 
-/// Sanitizers and what the compiler has to be told. Only the store is instrumented for threads, not
-/// the standard library, hence the mismatch that is allowed.
-const SANITIZERS: [(&str, &str); 2] = [
-    ("address", "-Zsanitizer=address"),
-    ("thread", "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"),
-];
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 pub(crate) fn run(long: bool) -> anyhow::Result<()> {
@@ -49,20 +43,35 @@ pub(crate) fn loom() -> anyhow::Result<()> {
     process::run(cargo.env("CARGO_TARGET_DIR", workspace::target_folder().join("loom")))
 }
 
-/// The store's tests under the address and the thread sanitizer.
+/// The store's tests under the address sanitizer and, where the sources of the standard library are
+/// installed (`rust-src`), the thread sanitizer. It has to see std as well: without, what `Arc`,
+/// `OnceLock` and channels order looks like races.
 pub(crate) fn sanitize() -> anyhow::Result<()> {
-    for (name, flags) in SANITIZERS {
-        eprintln!("== {name} sanitizer");
-        let mut cargo = Command::new("cargo");
-        // Cargo sets these for us; the nightly toolchain must find its own.
-        cargo.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN").current_dir(workspace::root());
-        cargo.args(["+nightly", "test", "--package", "hearth-jsonstore", "--features", "testing"]);
-        // With a target named, build scripts are built without the sanitizer.
-        cargo.args(["--profile", "sim", "--target", TARGET, "--lib", "--test", "it"]);
-        cargo.env("CARGO_TARGET_DIR", workspace::target_folder().join(name));
-        process::run(cargo.env("RUSTFLAGS", flags))?;
+    sanitize_with("address", &[])?;
+    let mut rustc = nightly("rustc");
+    let sysroot = process::output(rustc.args(["+nightly", "--print", "sysroot"]))?;
+    if !Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library").is_dir() {
+        eprintln!("thread sanitizer skipped: rustup component add rust-src --toolchain nightly");
+        return Ok(());
     }
-    Ok(())
+    sanitize_with("thread", &["-Zbuild-std"])
+}
+
+fn sanitize_with(name: &str, args: &[&str]) -> anyhow::Result<()> {
+    eprintln!("== {name} sanitizer");
+    let mut cargo = nightly("cargo");
+    cargo.args(["+nightly", "test", "--package", "hearth-jsonstore", "--features", "testing"]);
+    // With a target named, build scripts are built without the sanitizer.
+    cargo.args(["--profile", "sim", "--target", TARGET, "--lib", "--test", "it"]).args(args);
+    cargo.env("CARGO_TARGET_DIR", workspace::target_folder().join(name));
+    process::run(cargo.env("RUSTFLAGS", format!("-Zsanitizer={name}")))
+}
+
+/// Cargo sets variables for us that the nightly toolchain must not see.
+fn nightly(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN").current_dir(workspace::root());
+    command
 }
 
 struct Suite {

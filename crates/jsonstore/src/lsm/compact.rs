@@ -31,26 +31,33 @@ pub(crate) struct Plan {
     pub(crate) below: Vec<Arc<Segment>>,
 }
 
-/// The most urgent compaction, if any level is too large.
+/// The most urgent compaction, if any level is too large: the one that is so by the largest factor.
+/// Were level 0 always first, it would be merged into a level 1 that grows and grows.
 pub(crate) fn pick(
     levels: &Levels,
     l0_trigger: usize,
     base_bytes: u64,
     cursors: &mut [Vec<u8>; LEVELS],
 ) -> Option<Plan> {
-    if levels.levels[0].len() >= l0_trigger {
+    let score = |size: u64, target: u64| size.saturating_mul(1000) / target.max(1);
+    let first = score(levels.levels[0].len() as u64, l0_trigger as u64);
+    let scores = (1..LEVELS - 1).map(|level| {
+        // What is exactly as large as it may be is not too large.
+        let bytes = levels.bytes(level).saturating_sub(1);
+        (level, score(bytes, target_bytes(levels, level, base_bytes)))
+    });
+    let (level, worst) = scores.fold((0, first), |a, b| if b.1 > a.1 { b } else { a });
+    if worst < 1000 {
+        return None;
+    }
+    if level == 0 {
         return Some(plan_l0(levels));
     }
-    for (level, cursor) in cursors.iter_mut().enumerate().take(LEVELS - 1).skip(1) {
-        if levels.bytes(level) > target_bytes(levels, level, base_bytes) {
-            let list = &levels.levels[level];
-            // Go round the key range, so that every part gets its turn.
-            let next = list.iter().find(|s| s.info.min_key > *cursor).or_else(|| list.first())?;
-            cursor.clone_from(&next.info.min_key);
-            return Some(plan_level(levels, level, Arc::clone(next)));
-        }
-    }
-    None
+    // Go round the key range, so that every part gets its turn.
+    let (list, cursor) = (&levels.levels[level], &mut cursors[level]);
+    let next = list.iter().find(|s| s.info.min_key > *cursor).or_else(|| list.first())?;
+    cursor.clone_from(&next.info.min_key);
+    Some(plan_level(levels, level, Arc::clone(next)))
 }
 
 /// Above the last level there is only a part of what it holds, so that old versions in it are merged
@@ -312,29 +319,40 @@ mod tests {
         assert!(GcRule { boundaries: vec![7] }.is_needed(7, Some(12)));
     }
 
+    fn segment(number: u64, bytes: u64) -> Arc<Segment> {
+        let (min_key, max_key) = (vec![0], vec![9]);
+        let info =
+            SegmentInfo { number, bytes, entries: 0, tombstones: 0, min_key, max_key, max_seq: 0 };
+        let vfs: Arc<dyn Vfs> = Arc::new(crate::testing::SimVfs::new());
+        let cache = Arc::new(crate::cache::BlockCache::new(0, 0));
+        Arc::new(Segment::new(vfs, cache, Arc::default(), "/s".into(), [0; 16], None, info))
+    }
+
     #[test]
     fn levels_above_the_last_hold_a_part_of_it() {
-        let vfs: Arc<dyn Vfs> = Arc::new(crate::testing::SimVfs::new());
-        let segment = |bytes| {
-            let info = SegmentInfo {
-                number: 1,
-                bytes,
-                entries: 0,
-                tombstones: 0,
-                min_key: Vec::new(),
-                max_key: Vec::new(),
-                max_seq: 0,
-            };
-            let cache = Arc::new(crate::cache::BlockCache::new(0, 0));
-            let vfs = Arc::clone(&vfs);
-            Arc::new(Segment::new(vfs, cache, Arc::default(), "/s".into(), [0; 16], None, info))
-        };
         let mut levels = Levels::default();
         let targets = |levels: &Levels| [1, 2, 3, 4].map(|level| target_bytes(levels, level, 128));
         assert_eq!(targets(&levels), [128, 1024, 8192, 65536], "each eight times the one above");
-        levels.levels[3].push(segment(6400));
+        levels.levels[3].push(segment(1, 6400));
         assert_eq!(targets(&levels), [100, 800, 8192, 65536]);
-        levels.levels[4].push(segment(16_000));
+        levels.levels[4].push(segment(2, 16_000));
         assert_eq!(targets(&levels), [32, 250, 2000, 65536], "never less than a quarter");
+    }
+
+    #[test]
+    fn the_level_that_is_most_too_large_goes_first() {
+        let mut levels = Levels::default();
+        let mut cursors: [Vec<u8>; LEVELS] = Default::default();
+        let mut picked = |levels: &Levels| pick(levels, 4, 128, &mut cursors).map(|plan| plan.from);
+        levels.levels[1].push(segment(1, 128));
+        assert_eq!(picked(&levels), None);
+        levels.levels[0] = (2..7).map(|number| segment(number, 10)).collect();
+        assert_eq!(picked(&levels), Some(0));
+        levels.levels[1].push(segment(8, 100));
+        assert_eq!(picked(&levels), Some(1), "level 1 drains before it is added to");
+        levels.levels[0].clear();
+        levels.levels[1].pop();
+        levels.levels[2].push(segment(9, 2000));
+        assert_eq!(picked(&levels), Some(2));
     }
 }
