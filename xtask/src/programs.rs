@@ -23,6 +23,8 @@ pub(crate) const TESTS: &[Program] = &[
     program("chromium", "chromium"),
     program("openssl", "openssl"),
     program("strace", "strace"),
+    program("named", "bind9"),
+    program("dig", "bind9-dnsutils"),
 ];
 
 /// What the lab is made of (`tests/src/lab`).

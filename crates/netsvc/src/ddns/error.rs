@@ -221,8 +221,8 @@ impl ProviderErrorKind {
             Self::Abuse => (
                 "H-DNS-001",
                 "the service has locked the name because of too many updates",
-                "unlock the name on the service's web site, find what else updates it, then change \
-                 or re-apply the configuration",
+                "unlock the name on the service's web site, find what else updates it, then: hearth \
+                 ddns update --force",
             ),
             Self::BadAuth => (
                 "H-DNS-002",
@@ -238,7 +238,8 @@ impl ProviderErrorKind {
             Self::NoHost => (
                 "H-DNS-004",
                 "the account at the service does not have this name",
-                "create the name on the service's web site, or correct its spelling or zone here",
+                "create the name on the service's web site, then: hearth ddns update --force; or \
+                 correct its spelling or zone here",
             ),
             Self::NotFqdn => (
                 "H-DNS-005",

@@ -127,3 +127,29 @@ impl Notice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+    use crate::ddns::ProviderErrorKind;
+
+    /// Each code is used once and has its explanation, where messages say it is.
+    #[test]
+    fn every_code_is_explained() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors.md");
+        let text = fs::read_to_string(path).unwrap();
+        // Titles may be broken over two lines there.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let kinds = ProviderErrorKind::ALL.iter().map(|kind| (kind.code(), kind.title()));
+        let notices = Notice::ALL.iter().map(|notice| (notice.code(), notice.title()));
+        let mut seen = BTreeSet::new();
+        for (code, title) in kinds.chain(notices) {
+            assert!(seen.insert(code), "{code} is used twice");
+            let (first, rest) = title.split_at(1);
+            let wanted = format!("### {code} **{}{rest}.**", first.to_uppercase());
+            assert!(text.contains(&wanted), "docs/errors.md lacks: {wanted}");
+        }
+    }
+}

@@ -1,8 +1,11 @@
-//! Port mappings, addresses and reachability, through the public interface.
+//! Port mappings, addresses, names and reachability, through the public interface.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod address;
+mod bind;
+mod ddns;
+mod dns;
 mod keeper;
 #[cfg(target_os = "linux")]
 mod miniupnpd;

@@ -113,6 +113,9 @@ impl DeSec {
         let reply = self.call(Method::GET, &path, None).await?;
         self.rest.check_status(&reply)?;
         let zones = reply.json(&self.rest)?;
+        if !zones.is_array() {
+            return Err(self.rest.bad_reply(ProviderErrorKind::Garbled, &reply));
+        }
         let zone = text(&zones, "/0/name").and_then(|zone| zone.parse().ok());
         let Some(zone) = zone else {
             let what = format!("the account has no zone for {name}");

@@ -212,4 +212,23 @@ mod tests {
             assert_eq!(judge(line, sent), expected, "{line}");
         }
     }
+
+    proptest::proptest! {
+        /// Nothing but a line that begins with the word of success is a success.
+        #[test]
+        fn only_success_is_success(line in "\\PC{0,40}") {
+            if let Line::Outcome(_) = judge(&line, None) {
+                let line = line.trim_start_matches([' ', '\t', ',']).to_ascii_lowercase();
+                proptest::prop_assert!(line.starts_with("good") || line.starts_with("nochg"));
+            }
+        }
+
+        #[test]
+        fn every_name_has_a_result(text in "(good|nochg|badauth|x|\n| |1.2.3.4){0,12}", count in 0_usize..8) {
+            let client = hearth_http_client::Client::new(Default::default()).unwrap();
+            let service = Service::new("dyndns2", client, None, "http://x");
+            let reply = Reply { status: http::StatusCode::OK, retry_after: None, text };
+            proptest::prop_assert_eq!(parse(&service, &reply, count, None).len(), count);
+        }
+    }
 }

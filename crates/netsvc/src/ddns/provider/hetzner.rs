@@ -107,8 +107,11 @@ impl Hetzner {
         }
         for zone in name.ancestors().filter(|zone| zone.label_count() > 1) {
             let reply = self.send(Method::GET, &format!("/v1/zones?name={zone}"), None).await?;
-            if !list(&self.checked(&reply)?, "/zones").is_empty() {
-                return Ok(zone);
+            let answer = self.checked(&reply)?;
+            match answer.pointer("/zones").and_then(Value::as_array) {
+                Some(zones) if zones.is_empty() => {}
+                Some(_) => return Ok(zone),
+                None => return Err(self.service.bad_reply(ProviderErrorKind::Garbled, &reply)),
             }
         }
         let what = format!("the project has no zone for {name}");

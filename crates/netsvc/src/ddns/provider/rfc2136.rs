@@ -112,7 +112,9 @@ impl Rfc2136 {
 
     /// Where the server is. Its name is looked up by the operating system.
     async fn address(&self) -> Result<SocketAddr, ProviderError> {
-        let unknown = |what: String| ProviderError::new(NAME, ProviderErrorKind::Unreachable, what);
+        let unknown = |what: String| {
+            ProviderError::new(NAME, ProviderErrorKind::Unreachable, what).with_unsent()
+        };
         let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host(self.server.as_str())).await;
         let not_found = || unknown(format!("{} has no address", self.server));
         match found {

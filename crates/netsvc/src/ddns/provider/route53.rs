@@ -217,7 +217,11 @@ impl Route53 {
 
     fn checked(&self, reply: &Reply) -> Result<(), ProviderError> {
         if reply.status.is_success() {
-            return Ok(());
+            // A login page has no zones either, but that is no reason to stop for good.
+            return match xml::root(&reply.text) {
+                Some(root) if root.ends_with("Response") => Ok(()),
+                _ => Err(self.service.bad_reply(ProviderErrorKind::Garbled, reply)),
+            };
         }
         let code = xml::first(&reply.text, "Code").unwrap_or_default();
         let message = xml::first(&reply.text, "Message").unwrap_or_default();

@@ -19,6 +19,13 @@ pub(super) fn all(xml: &str, element: &str) -> Vec<String> {
     found.map(|node| node.text().unwrap_or_default().trim().to_owned()).collect()
 }
 
+/// The name of the outermost element; `None` if the document is malformed.
+pub(super) fn root(xml: &str) -> Option<String> {
+    let xml = xml.trim_start_matches('\u{feff}');
+    let document = Document::parse(xml).ok()?;
+    Some(document.root_element().tag_name().name().to_owned())
+}
+
 /// A text as XML content.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -39,5 +46,18 @@ mod tests {
         assert_eq!(first(xml, "d"), None);
         assert_eq!(first("<a><b>1</b>", "b"), None, "half an answer");
         assert_eq!(escape("\"a<b>&c\""), "&quot;a&lt;b&gt;&amp;c&quot;");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in "(<a>|</a>|<b/>|&amp;|&#0;|<!--|]]>|<!DOCTYPE x>|\\PC){0,40}") {
+            let _ = (all(&text, "a"), root(&text));
+        }
+
+        #[test]
+        fn what_is_escaped_is_read(text in "[ -~]{0,40}") {
+            let xml = format!("<a><b>{}</b></a>", escape(&text));
+            proptest::prop_assert_eq!(first(&xml, "b"), Some(text.trim().to_owned()));
+        }
     }
 }

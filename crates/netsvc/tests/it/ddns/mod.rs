@@ -1,0 +1,6 @@
+//! Dynamic DNS.
+
+mod logs;
+mod providers;
+pub(crate) mod standin;
+mod updater;
