@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Program] = &[
     program("nghttp", "nghttp2-client"),
     program("chromium", "chromium"),
     program("openssl", "openssl"),
+    program("pebble", "pebble"),
     program("strace", "strace"),
     program("named", "bind9"),
     program("dig", "bind9-dnsutils"),
