@@ -58,10 +58,21 @@ impl Slots {
         self.0.retain(keep);
     }
 
+    /// No lines, in the memory of these where that is worth keeping.
+    fn clear(&mut self) {
+        if self.0.capacity() > CAPACITY_MAX {
+            self.0 = Vec::new();
+        }
+        self.0.clear();
+    }
+
     fn list() -> Vec<Slot> {
         pool::take(&POOL).unwrap_or_else(|| Vec::with_capacity(24))
     }
 }
+
+/// A list that grew far beyond the usual is not worth keeping.
+const CAPACITY_MAX: usize = 256;
 
 impl Clone for Slots {
     fn clone(&self) -> Self {
@@ -73,7 +84,7 @@ impl Clone for Slots {
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        if (1..=256).contains(&self.0.capacity()) {
+        if (1..=CAPACITY_MAX).contains(&self.0.capacity()) {
             self.0.clear();
             pool::give(&POOL, std::mem::take(&mut self.0));
         }
@@ -117,6 +128,30 @@ pub enum InvalidHead {
 }
 
 impl Head {
+    /// A head that is nobody's, to be filled in.
+    pub(crate) fn vacant() -> Self {
+        Self {
+            memory: Bytes::new(),
+            method: Method::GET,
+            version: Version::HTTP_11,
+            target: Span::default(),
+            path: Span::default(),
+            query: None,
+            authority: None,
+            protocol: None,
+            slots: Slots::default(),
+        }
+    }
+
+    /// Lets go of the text; the list of fields stays to be used again.
+    pub(crate) fn clear(&mut self) {
+        self.memory = Bytes::new();
+        self.method = Method::GET;
+        (self.target, self.path) = (Span::default(), Span::default());
+        (self.query, self.authority, self.protocol) = (None, None, None);
+        self.slots.clear();
+    }
+
     /// The method.
     #[must_use]
     pub fn method(&self) -> &Method {

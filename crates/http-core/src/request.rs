@@ -16,7 +16,7 @@ use crate::{
 /// recycled by the thread.
 pub struct Request {
     /// Full until the request is dropped.
-    memory: Option<Box<Option<Parts>>>,
+    memory: Option<Box<Parts>>,
 }
 
 #[derive(Debug)]
@@ -29,8 +29,21 @@ struct Parts {
     stream_id: u32,
 }
 
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            head: Head::vacant(),
+            body: Body::Empty,
+            params: PathParams::default(),
+            connection: Arc::default(),
+            extensions: Extensions::new(),
+            stream_id: 0,
+        }
+    }
+}
+
 thread_local! {
-    static POOL: Pool<Box<Option<Parts>>> = const { Pool::new(128) };
+    static POOL: Pool<Box<Parts>> = const { Pool::new(128) };
 }
 
 impl Request {
@@ -38,14 +51,19 @@ impl Request {
     #[must_use]
     pub fn new(head: Head, body: impl Into<Body>, connection: Arc<ConnectionInfo>) -> Self {
         let mut memory = pool::take(&POOL).unwrap_or_default();
-        *memory = Some(Parts {
-            head,
-            body: body.into(),
-            params: PathParams::default(),
-            connection,
-            extensions: Extensions::new(),
-            stream_id: 0,
-        });
+        memory.head = head;
+        memory.body = body.into();
+        memory.connection = connection;
+        Self { memory: Some(memory) }
+    }
+
+    /// A request whose head is filled in where it lies.
+    pub(crate) fn vacant(connection: &Arc<ConnectionInfo>) -> Self {
+        let mut memory = pool::take(&POOL).unwrap_or_default();
+        // The last request here may have come on the same connection: then nothing is counted.
+        if !Arc::ptr_eq(&memory.connection, connection) {
+            memory.connection = connection.clone();
+        }
         Self { memory: Some(memory) }
     }
 
@@ -240,19 +258,27 @@ impl Request {
         self.parts_mut().stream_id = id;
     }
 
+    pub(crate) fn head_mut(&mut self) -> &mut Head {
+        &mut self.parts_mut().head
+    }
+
     fn parts(&self) -> &Parts {
-        self.memory.as_deref().and_then(Option::as_ref).expect("full until dropped")
+        self.memory.as_deref().expect("full until dropped")
     }
 
     fn parts_mut(&mut self) -> &mut Parts {
-        self.memory.as_deref_mut().and_then(Option::as_mut).expect("full until dropped")
+        self.memory.as_deref_mut().expect("full until dropped")
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
         if let Some(mut memory) = self.memory.take() {
-            *memory = None;
+            memory.head.clear();
+            memory.body = Body::Empty;
+            memory.params = PathParams::default();
+            memory.extensions = Extensions::new();
+            memory.stream_id = 0;
             pool::give(&POOL, memory);
         }
     }

@@ -12,7 +12,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    Body, ConnectionInfo, Head, Limits, Request,
+    ConnectionInfo, Limits, Request,
     head::{Slot, Slots, Span},
 };
 
@@ -209,24 +209,21 @@ impl HeadParser {
     ) -> Result<Parsed, Refusal> {
         let line = self.line.take().ok_or(Refusal::Malformed)?;
         let RequestLine { method, span, target, is_http11 } = line;
-        let slots = std::mem::take(&mut self.slots);
         let check = std::mem::take(&mut self.check);
         (self.line_start, self.searched, self.skipped_line) = (0, 0, false);
-        let memory = input.split_to(len).freeze();
-        let host = check.host();
-        let facts = check.finish(&memory, &method, is_http11, &target)?;
-        let head = Head {
-            memory,
-            method,
-            version: if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 },
-            target: span,
-            path: target.path,
-            query: target.query,
-            authority: target.authority.or(host),
-            protocol: None,
-            slots,
-        };
-        Ok(Parsed { request: Request::new(head, Body::Empty, info.clone()), facts })
+        let mut request = Request::vacant(info);
+        let head = request.head_mut();
+        head.memory = input.split_to(len).freeze();
+        head.authority = target.authority.or(check.host());
+        let facts = check.finish(&head.memory, &method, is_http11, &target)?;
+        head.method = method;
+        head.version = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
+        head.target = span;
+        head.path = target.path;
+        head.query = target.query;
+        // The list that the last request left serves for the next head.
+        std::mem::swap(&mut head.slots, &mut self.slots);
+        Ok(Parsed { request, facts })
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -84,7 +84,8 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
         }
 
         let close = outcome == Outcome::Panicked || self.must_close(&response);
-        let plan = self.put_head(&response, close);
+        let now = self.core.watch.now();
+        let plan = self.put_head(&response, close, now);
         let sent = match plan.framing {
             Outgoing::None => 0,
             _ => match self.put_small_body(&response) {
@@ -94,11 +95,10 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
         };
         self.record(response.status(), sent, outcome);
         drop(response);
-        self.finish(plan.close)
+        self.finish(plan.close, now)
     }
 
-    fn put_head(&mut self, response: &Response, close: bool) -> Plan {
-        let now = self.core.watch.now();
+    fn put_head(&mut self, response: &Response, close: bool, now: Instant) -> Plan {
         let server = self.core.settings.server.as_ref();
         let context = Context { facts: &self.facts, close, server, now };
         encode::put_head(self.output.buffer(), response, &context)
@@ -131,7 +131,7 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
     }
 
     /// The response is in the output, or sent: what has to be done before the next request?
-    fn finish(&mut self, close: bool) -> Option<Slow> {
+    fn finish(&mut self, close: bool, now: Instant) -> Option<Slow> {
         let is_unread = !self.incoming.is_done();
         if close {
             return Some(Slow::Close { linger: is_unread || !self.input.is_empty() });
@@ -140,7 +140,7 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
             return Some(Slow::Drain);
         }
         if !self.input.is_empty() {
-            self.begun = self.core.watch.now();
+            self.begun = now;
         }
         self.batch().then_some(Slow::Flush)
     }
@@ -156,7 +156,7 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
                     return Ok(Some(End::Closed));
                 }
                 Slow::Drain => match self.drain().await? {
-                    true => self.finish(false),
+                    true => self.finish(false, self.core.watch.now()),
                     false => Some(Slow::Close { linger: true }),
                 },
                 Slow::Flush => {
@@ -167,7 +167,7 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
                 Slow::Refuse(refusal) => return Err(self.refuse(refusal).await),
                 Slow::Send(response, plan) => {
                     self.send(response, plan).await?;
-                    self.finish(plan.close)
+                    self.finish(plan.close, self.core.watch.now())
                 }
                 Slow::Switch(response, run) => return self.switch(response, run).await.map(Some),
                 Slow::SwitchToHttp2(request) => {
@@ -206,7 +206,7 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
     async fn refuse(&mut self, refusal: Refusal) -> ConnectionError {
         self.facts = Facts::NONE;
         let response = Response::status_text(refusal.status());
-        self.put_head(&response, true);
+        self.put_head(&response, true, self.core.watch.now());
         let sent = self.put_small_body(&response).unwrap_or_default();
         self.record(refusal.status(), sent, Outcome::Refused);
         // The answer is a courtesy; whether it arrives changes nothing.
