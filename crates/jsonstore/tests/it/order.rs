@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::Future,
     io,
     path::{Path, PathBuf},
@@ -12,7 +12,8 @@ use std::{
 };
 
 use hearth_jsonstore::{
-    Collection, Durability, LockGuard, OpenMode, Options, Result, Store, VFile, Vfs, block_on,
+    Collection, Durability, Error, LockGuard, OpenMode, Options, Result, Store, VFile, Vfs,
+    block_on,
     testing::{SimEnv, SimVfs, hooks, small_options},
 };
 
@@ -43,6 +44,15 @@ fn tell(path: &Path, call: Call) {
     }
 }
 
+thread_local! {
+    static READ_ONLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Fails where a disk that is mounted for reading does.
+fn check_writable() -> io::Result<()> {
+    if READ_ONLY.get() { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+}
+
 #[derive(Debug)]
 struct WatchedVfs(SimVfs);
 
@@ -51,14 +61,19 @@ struct WatchedFile(PathBuf, Arc<dyn VFile>);
 
 impl Vfs for WatchedVfs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VFile>> {
+        if mode != OpenMode::Read {
+            check_writable()?;
+        }
         Ok(Arc::new(WatchedFile(path.to_owned(), self.0.open(path, mode)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        check_writable()?;
         self.0.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        check_writable()?;
         self.0.remove(path)
     }
 
@@ -71,10 +86,12 @@ impl Vfs for WatchedVfs {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
+        check_writable()?;
         self.0.create_dir(path)
     }
 
     fn lock(&self, path: &Path) -> io::Result<LockGuard> {
+        check_writable()?;
         self.0.lock(path).map(|guard| guard as Box<dyn Any + Send + Sync>)
     }
 
@@ -150,6 +167,38 @@ fn nothing_is_acknowledged_or_seen_before_its_sync() {
     assert_eq!(calls.load(Ordering::Relaxed), 2, "one write, one sync");
     assert!(poll.borrow_mut()());
     assert_eq!(store.snapshot().seq(), before + 1);
+}
+
+#[test]
+fn a_read_only_disk_is_named_and_can_be_read() {
+    let (vfs, mut options) = watched();
+    let store = block_on(Store::open(options.clone())).unwrap();
+    let c = store.collection("c").unwrap();
+    for i in 0..30 {
+        block_on(c.put(&format!("{{\"_id\":{i},\"pad\":\"{}\"}}", "p".repeat(400)))).unwrap();
+    }
+    // There is a log to replay and something to tidy up.
+    vfs.crash_after(Some(0));
+    drop((c, store));
+    vfs.kill_process();
+    READ_ONLY.set(true);
+    match block_on(Store::open(options.clone())) {
+        Err(Error::Io { source, .. }) => {
+            assert_eq!(source.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        }
+        other => panic!("{other:?}"),
+    }
+    options.read_only = true;
+    let read = |options: &Options| {
+        let store = block_on(Store::open(options.clone())).unwrap();
+        let c = store.collection("c").unwrap();
+        assert!(options.read_only || block_on(c.put("{\"_id\":99}")).is_ok());
+        block_on(c.scan(..).collect()).unwrap().len()
+    };
+    assert_eq!(read(&options), 30);
+    READ_ONLY.set(false);
+    options.read_only = false;
+    assert_eq!(read(&options), 31, "nothing is lost");
 }
 
 #[test]
