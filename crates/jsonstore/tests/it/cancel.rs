@@ -12,8 +12,8 @@ use std::{
 };
 
 use hearth_jsonstore::{
-    Collection, Isolation, Keyspace, LockMode, Options, Result, Store, Target, Transaction, Update,
-    block_on,
+    Collection, Error, Isolation, Keyspace, LockMode, Options, Result, Store, Target, Transaction,
+    Update, block_on,
     testing::{SimEnv, SimVfs, hooks, small_options},
 };
 use serde_json::json;
@@ -237,4 +237,47 @@ fn dropped_while_threads_work_for_it_leaks_nothing() {
     }
     block_on(h.c.put("{\"_id\":9}")).unwrap();
     block_on(h.store.verify()).unwrap();
+}
+
+/// Opening and closing go on in the background; afterwards the store is free for the next.
+#[test]
+fn an_opening_or_closing_that_is_dropped_ends_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(prepare(block_on(Store::open(Options::new(dir.path()))).unwrap()));
+    let reopen = || {
+        let start = Instant::now();
+        loop {
+            match block_on(Store::open(Options::new(dir.path()))) {
+                Ok(store) => return store,
+                Err(Error::Locked { .. }) if start.elapsed() < Duration::from_secs(20) => {
+                    std::thread::yield_now();
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+    };
+    for polls in 0..3 {
+        let mut opening: Pin<Box<dyn Future<Output = Result<Store>>>> =
+            Box::pin(Store::open(Options::new(dir.path())));
+        let mut opened = None;
+        for _ in 0..polls {
+            if let Poll::Ready(store) = poll(&mut opening) {
+                opened = Some(store.unwrap());
+                break;
+            }
+        }
+        drop((opening, opened));
+        let store = reopen();
+        let c = store.collection("c").unwrap();
+        block_on(c.put(&format!("{{\"_id\":\"{polls}\"}}"))).unwrap();
+        let mut closing: Pin<Box<dyn Future<Output = Result<()>>>> = Box::pin(store.close());
+        for _ in 0..polls {
+            if poll(&mut closing).is_ready() {
+                break;
+            }
+        }
+        drop((closing, c));
+    }
+    let store = reopen();
+    assert_eq!(block_on(store.collection("c").unwrap().scan(..).collect()).unwrap().len(), 5);
 }
