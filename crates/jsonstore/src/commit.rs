@@ -542,7 +542,8 @@ impl Log {
     pub(crate) fn floor(&self, tables: &[Arc<Memtable>]) -> u64 {
         // The lock keeps the leader from moving the position before it noted it.
         let wal = self.wal.lock();
-        tables.iter().map(|t| t.first_lsn()).fold(wal.position(), u64::min)
+        // Not the position: after a failed write it may lie in a file whose name no crash spares.
+        tables.iter().map(|t| t.first_lsn()).fold(wal.durable(), u64::min)
     }
 
     /// Takes a sequence number for a load; it becomes visible with `publish_to`.

@@ -39,6 +39,7 @@ impl Core {
         let Some(table) = self.tree().frozen.first().cloned() else { return Ok(false) };
         // What is not visible is not durable, and must not reach a segment before the log.
         if table.last_seq() > self.log.visible() {
+            self.log.sync_due.store(true, Ordering::Relaxed);
             return Ok(false);
         }
         if self.options.read_only {
@@ -535,7 +536,9 @@ impl Threads {
 }
 
 fn tick_loop(core: &Core) {
-    let mut idle_since = (core.log.visible(), core.options.env.now());
+    let commits = || core.log.commits.load(Ordering::Relaxed);
+    let mut idle_since = (commits(), core.options.env.now());
+    let mut synced_at = core.options.env.now();
     while !core.stop.load(Ordering::Relaxed) {
         let pause = if core.locks.has_waiters() {
             core.options.deadlock_check_after
@@ -544,16 +547,16 @@ fn tick_loop(core: &Core) {
         };
         std::thread::park_timeout(pause);
         core.tick();
-        let (visible, now) = (core.log.visible(), core.options.env.now());
+        let (seen, now) = (commits(), core.options.env.now());
         if core.options.durability == crate::options::Durability::Interval
-            && now.saturating_sub(idle_since.1) >= core.options.sync_interval
+            && now.saturating_sub(synced_at) >= core.options.sync_interval
         {
             core.log.sync_due.store(true, Ordering::Relaxed);
             core.mark();
-            idle_since.1 = now;
+            synced_at = now;
         }
-        if visible != idle_since.0 {
-            idle_since = (visible, now);
+        if seen != idle_since.0 {
+            idle_since = (seen, now);
         } else if now.saturating_sub(idle_since.1) >= TICK {
             core.mark();
         }

@@ -207,6 +207,11 @@ impl WalWriter {
         self.position
     }
 
+    /// Everything before it survives power loss.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable_lsn
+    }
+
     pub(crate) fn file_bytes(&self) -> u64 {
         self.config.file_bytes
     }

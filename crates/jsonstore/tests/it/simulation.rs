@@ -66,7 +66,8 @@ fn old_failures_stay_fixed() {
     // 150: a sync failed, the cache said otherwise after reopening, the power failed.
     // 102438: a flush forgot the number of a commit without changes.
     // 105363: recovery removed files on the word of an edit that was only in the cache.
-    for seed in [1, 2, 24, 150, 102_438, 105_363] {
+    // 744, 1001650: after a failed write to a new log file, a flush named that file in the manifest.
+    for seed in [1, 2, 24, 150, 744, 102_438, 105_363, 1_001_650] {
         World::new(Profile::from_seed(seed)).run().unwrap();
     }
 }
