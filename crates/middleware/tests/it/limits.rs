@@ -1,11 +1,11 @@
-//! Bounds on size, number and time.
+//! Bounds on size and number.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use hearth_http_core::{
     Body, BoxHandler, BoxMiddleware, Chain, Method, Request, Response, StatusCode, handler_fn,
 };
-use hearth_middleware::{BodyLimit, ConcurrencyLimit, Timeout};
+use hearth_middleware::{BodyLimit, ConcurrencyLimit};
 use tokio::sync::Notify;
 
 use crate::{around, content, field, get};
@@ -48,20 +48,6 @@ async fn requests_at_once_are_limited() {
     for _ in 0..5 {
         gate.notify_one();
         assert_eq!(app.run(get("/", &[])).await.status(), StatusCode::OK);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn handlers_are_given_up_on() {
-    for (takes, want) in [(9, 200), (11, 504)] {
-        let handler = handler_fn(move |_req: Request| async move {
-            tokio::time::sleep(Duration::from_secs(takes)).await;
-            Response::text("ok")
-        });
-        let timeout = Timeout::new(Duration::from_secs(10)).status(StatusCode::GATEWAY_TIMEOUT);
-        let app = Chain::new([BoxMiddleware::new(timeout)], BoxHandler::new(handler));
-        let response = app.run(get("/", &[])).await;
-        assert_eq!(response.status().as_u16(), want, "{takes} s");
     }
 }
 

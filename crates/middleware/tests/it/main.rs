@@ -1,9 +1,24 @@
 //! Middleware around small handlers.
+#![allow(dead_code, reason = "not every feature's tests use every helper")]
 
+#[cfg(feature = "compress")]
 mod compress;
+#[cfg(feature = "decompress")]
 mod decompress;
+#[cfg(feature = "error-pages")]
+mod error_pages;
+#[cfg(feature = "headers")]
+mod headers;
+#[cfg(feature = "limits")]
 mod limits;
-mod responses;
+#[cfg(feature = "redirect")]
+mod redirect;
+#[cfg(feature = "request-id")]
+mod request_id;
+#[cfg(feature = "security-headers")]
+mod security_headers;
+#[cfg(feature = "timeout")]
+mod timeout;
 
 use hearth_http_core::{
     Body, BoxHandler, BoxMiddleware, Chain, Method, Middleware, Request, Response, handler_fn,
