@@ -49,6 +49,11 @@ impl Accounts<'_> {
         Ok((account, session))
     }
 
+    /// How the authority reaches a person.
+    fn contact_urls(&self) -> Vec<String> {
+        self.contact.iter().map(|one| as_url(one)).collect()
+    }
+
     /// Forgets an account that the authority does not know.
     pub(crate) async fn forget(&self, authority: &Authority) -> Result<(), Failure> {
         let _lock = self.lock(authority).await?;
@@ -83,7 +88,7 @@ impl Accounts<'_> {
                 sentence,
             ));
         }
-        let contact: Vec<String> = self.contact.iter().map(|one| as_url(one)).collect();
+        let contact = self.contact_urls();
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let account = NewAccount {
             contact: &contact,

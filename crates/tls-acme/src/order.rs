@@ -83,6 +83,9 @@ struct Solving {
 /// Orders of an account that are looked through for one whose URL was lost.
 const LOST_ORDERS_MAX: usize = 20;
 
+/// Pages of that list, which begins with the oldest.
+const ORDER_PAGES_MAX: usize = 500;
+
 pub(crate) fn record_key(id: &str) -> String {
     format!("orders/{id}.json")
 }
@@ -163,10 +166,16 @@ impl Ordering<'_> {
         struct Orders {
             orders: Vec<String>,
         }
-        let Some(AccountObject { orders: Some(list) }) = self.read(self.account.id()).await else {
+        let Some(AccountObject { orders: Some(first) }) = self.read(self.account.id()).await else {
             return Ok(None);
         };
-        let Some(Orders { orders }) = self.read(&list).await else { return Ok(None) };
+        let (mut orders, mut page) = (Vec::new(), Some(first));
+        for _ in 0..ORDER_PAGES_MAX {
+            let Some(url) = page.take() else { break };
+            let Some(Orders { orders: more }) = self.read(&url).await else { break };
+            orders.extend(more);
+            page = self.session.next_page();
+        }
         for url in orders.into_iter().rev().take(LOST_ORDERS_MAX) {
             let order =
                 again!(&self.session, &self.authority.name, self.account.order(url.clone()));

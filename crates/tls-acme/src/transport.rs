@@ -14,6 +14,7 @@ use bytes::Bytes;
 use hearth_http_client::{
     Client, ClientError, ClientOptions, ClientRequest, ErrorKind, TlsOptions,
 };
+use hearth_http_core::Headers;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body as _;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
@@ -55,6 +56,7 @@ pub(crate) struct Session {
 struct Seen {
     retry_after: Option<Duration>,
     answer: Option<Bytes>,
+    next_page: Option<String>,
     failure: Option<Failure>,
 }
 
@@ -268,6 +270,7 @@ impl Transport {
             let mut seen = seen.lock();
             seen.retry_after = retry_after;
             seen.answer = Some(bytes.clone());
+            seen.next_page = next_page(&headers);
         }
         let mut head = http::Response::new(());
         *head.status_mut() = status;
@@ -285,6 +288,11 @@ impl Session {
     /// The content of the last answer.
     pub(crate) fn answer(&self) -> Option<Bytes> {
         self.seen.lock().answer.clone()
+    }
+
+    /// Where the list of the last answer goes on.
+    pub(crate) fn next_page(&self) -> Option<String> {
+        self.seen.lock().next_page.clone()
     }
 
     /// What failed beneath instant-acme, if that was it.
@@ -310,6 +318,15 @@ impl HttpClient for Session {
             })
         })
     }
+}
+
+/// The target of `link: <...>;rel="next"` (RFC 8288).
+fn next_page(headers: &Headers) -> Option<String> {
+    let links = headers.iter().filter(|(name, _)| *name == header::LINK);
+    links.filter_map(|(_, value)| std::str::from_utf8(value.as_bytes()).ok()).find_map(|link| {
+        let (target, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
+        (rest.contains("rel=\"next\"") || rest.contains("rel=next")).then(|| target.to_owned())
+    })
 }
 
 fn answer(parts: http::response::Parts, bytes: Bytes) -> BytesResponse {

@@ -1,0 +1,8 @@
+//! The crate from outside: against real authorities, and against one of our own that says what those do not.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod kill;
+mod pebble;
+mod support;
+mod swap;
