@@ -208,7 +208,7 @@ mod tests {
     fn tickets_live_two_periods_and_survive_a_change_of_process() {
         let clock = Arc::new(FakeClock::default());
         let at = |hours: u64| {
-            clock.0.store(1_000_000 * PERIOD_SECONDS + hours * 3600, Ordering::Relaxed)
+            clock.0.store(1_000_000 * PERIOD_SECONDS + hours * 3600, Ordering::Relaxed);
         };
         at(0);
         let old = TicketSecret::with_clock(clock.clone());

@@ -77,7 +77,7 @@ impl Manager {
             match tasks.join_next().await {
                 None => break,
                 Some(Err(error)) => {
-                    tracing::error!(%error, "a task of the certificate manager failed")
+                    tracing::error!(%error, "a task of the certificate manager failed");
                 }
                 Some(Ok(())) => {}
             }
