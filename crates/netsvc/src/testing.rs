@@ -2,9 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use crate::portmap::{
-    Handle, MapRequest, Mapping, Method, natpmp, pcp,
-    upnp::{LocalUrl, description::Description, soap::Answer, ssdp::SearchResponse},
+use crate::{
+    address::stun::BindingRequest,
+    portmap::{
+        Handle, MapRequest, Mapping, Method, natpmp, pcp,
+        upnp::{LocalUrl, description::Description, soap::Answer, ssdp::SearchResponse},
+    },
 };
 
 /// A mapping as a router would grant it by UPnP, for stand-ins of routers.
@@ -66,4 +69,19 @@ pub fn xml(bytes: &[u8]) {
         }
     }
     let _ = Answer::parse(&text, "GetExternalIPAddress");
+}
+
+/// Whatever follows the head of an answer to our request, it is an address or nothing.
+pub fn stun(bytes: &[u8]) {
+    let request = BindingRequest::random();
+    let _ = request.parse_response(bytes);
+    // Random bytes never guess the transaction, so the attributes are put behind the right head.
+    let mut datagram = request.response(([11, 0, 0, 1], 1).into());
+    datagram.truncate(20);
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes();
+    if let Some(place) = datagram.get_mut(2..4) {
+        place.copy_from_slice(&length);
+    }
+    datagram.extend(bytes);
+    let _ = request.parse_response(&datagram);
 }

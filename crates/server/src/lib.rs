@@ -13,7 +13,6 @@ pub mod config;
 pub mod doctor;
 pub mod outside;
 pub mod plan;
-pub mod port_owner;
 pub mod reference;
 mod signals;
 pub mod state;

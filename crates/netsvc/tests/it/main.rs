@@ -6,9 +6,12 @@ mod address;
 mod bind;
 mod ddns;
 mod dns;
+mod fake;
 mod keeper;
 #[cfg(target_os = "linux")]
 mod miniupnpd;
+mod parsers;
 mod reach;
+mod routers;
 #[cfg(target_os = "linux")]
 mod world;

@@ -3,12 +3,12 @@
 use std::{io, net::SocketAddr};
 
 use hearth_config::{Diagnostic, Report, Span};
+use hearth_netsvc::port_owner;
 use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 
 use crate::{
     codes::{self, Exit},
     plan::{Listener, Plan},
-    port_owner,
 };
 
 /// Tries every address without listening on it, and reports those that cannot be had.

@@ -14,7 +14,7 @@ use hearth_net::{Handle, Listener, Server};
 use hearth_netsvc::{
     ddns::{ProviderContext, Remedy},
     dns::{Answer, CaaRequest, CaaVerdict, DnsClient, DnsOptions, Name, RecordData, RecordType},
-    gateway,
+    gateway, port_owner,
     portmap::{MapError, MapRequest, MapperOptions, Mapping, Method, PortMapper, Presence},
     second_hop::second_hop,
     sntp,
@@ -27,7 +27,7 @@ use super::facts::{
 use crate::{
     outside::{self, Asker, Front},
     plan::network::{Acme, Network},
-    port_owner, state,
+    state,
 };
 
 /// Whom to ask about what.
