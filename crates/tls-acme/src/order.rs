@@ -262,10 +262,17 @@ impl Ordering<'_> {
                 if let Some(profile) = record.profile.as_deref() {
                     wish = wish.profile(profile);
                 }
-                again!(&self.session, &self.authority.name, self.account.new_order(&wish))?
+                again!(&self.session, &self.authority.name, self.account.new_order(&wish))
             }
-            other => other?,
+            other => other,
         };
+        if let Err(failure) = &order
+            && !matches!(failure.attention.code, Code::Unreachable | Code::Garbage)
+        {
+            // It was refused, so there is no order to be found again.
+            self.storage.remove(&record_key(&self.request.id())).await?;
+        }
+        let order = order?;
         record.url = Some(order.url().to_owned());
         Ok((record, order))
     }

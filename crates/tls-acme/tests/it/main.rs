@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+#[cfg(unix)]
 mod kill;
 mod pebble;
+mod stand_in;
 mod support;
 mod swap;
