@@ -5,6 +5,7 @@ mod bad_input;
 #[cfg(unix)]
 mod kill;
 mod pebble;
+mod second_ca;
 mod stand_in;
 mod support;
 mod swap;

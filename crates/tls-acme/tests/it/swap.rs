@@ -11,7 +11,9 @@ use std::{
 
 use hearth_http_core::{Response, handler_fn};
 use hearth_net::{CertMap, CertStore, Certificate, Listener, Server, TlsConfig};
-use hearth_tls_acme::{AcmeResolver, LocalCa, MemoryStorage, Storage, TicketSecret, TlsAlpn01};
+use hearth_tls_acme::{
+    ACME_TLS_ALPN, AcmeResolver, LocalCa, MemoryStorage, Storage, TicketSecret, TlsAlpn01,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -110,4 +112,40 @@ fn certificates_are_swapped_under_handshakes() {
     println!("{total} handshakes ({rate:.0}/s), {resumed} resumed, {swaps} swaps, none failed");
     assert!(swaps > 50 && total > 200);
     assert!(resumed * 10 > total * 9, "{resumed} of {total} resumed");
+}
+
+/// Who offers only `acme-tls/1` gets a challenge certificate or none; with anything besides it is a client as any
+/// other.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_authorities_see_challenge_certificates() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let now = SystemTime::now();
+    let ca = LocalCa::load_or_create(&storage, now).await.expect("an authority");
+    let pair = ca.issue(&["a.test".parse().expect("a name")], now).expect("issued");
+    let (chain, key) = (pair.chain_pem.as_bytes(), pair.key_pem.as_bytes());
+    let mut map = CertMap::new();
+    map.add(&Certificate::from_pem_slices(chain, key).expect("usable")).expect("has a name");
+    let store = Arc::new(CertStore::new(map));
+    let resolver = Arc::new(AcmeResolver::new(TlsAlpn01::new(), store));
+    let protocols = [b"h2".as_slice(), b"http/1.1", ACME_TLS_ALPN];
+    let tls = TlsConfig::builder(resolver).alpn(protocols).build().expect("tls");
+    let handler = Arc::new(handler_fn(async |_| Response::text("hi")));
+    let listener = Listener::bind(([127, 0, 0, 1], 0)).tls(tls);
+    let server = Server::builder().workers(1).listen(listener, handler).bind().expect("bound");
+    let address = server.local_addrs()[0];
+    let handle = server.start().expect("started");
+    let rows: &[(&[&[u8]], bool)] = &[
+        (&[], true),
+        (&[b"http/1.1"], true),
+        (&[b"http/1.1", ACME_TLS_ALPN], true),
+        (&[ACME_TLS_ALPN, b"http/1.1"], true),
+        (&[ACME_TLS_ALPN], false),
+    ];
+    for (offered, want) in rows {
+        let mut config = ClientConfig::clone(&client(ca.root_pem()));
+        config.alpn_protocols = offered.iter().map(|one| one.to_vec()).collect();
+        let visited = visit(address, &Arc::new(config)).await;
+        assert_eq!(visited.is_ok(), *want, "{offered:?}: {visited:?}");
+    }
+    handle.abort();
 }
