@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{Collection, Input, Isolation, Keyspace, Store, Target, Transaction};
 use crate::{engine::Ingest, error::Result, key::Id, lock::LockMode};
 
@@ -39,7 +37,7 @@ impl Load {
         let keyspace = collection.ensure()?;
         let (id, bytes) =
             document.into().prepare(&core.limits(), || super::transaction::fresh_id(&core))?;
-        self.add(keyspace, Bytes::copy_from_slice(id.as_bytes()), Bytes::from(bytes))?;
+        self.add(keyspace, id.as_bytes(), &bytes)?;
         Ok(id)
     }
 
@@ -49,7 +47,7 @@ impl Load {
     /// I/O errors.
     pub fn put_key(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
         let number = keyspace.ensure()?;
-        self.add(number, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))
+        self.add(number, key, value)
     }
 
     /// Makes everything durable and visible.
@@ -64,7 +62,7 @@ impl Load {
         Ok(())
     }
 
-    fn add(&mut self, keyspace: u32, key: Bytes, value: Bytes) -> Result<()> {
+    fn add(&mut self, keyspace: u32, key: &[u8], value: &[u8]) -> Result<()> {
         match &mut self.ingest {
             Some(ingest) => ingest.put(keyspace, key, value),
             None => Err(crate::error::Error::Closed),

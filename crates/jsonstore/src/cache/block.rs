@@ -24,9 +24,11 @@ pub(crate) struct BlockCache {
 
 impl BlockCache {
     pub(crate) fn new(capacity: usize, map_bytes_max: usize) -> Self {
+        // Some for each block of 4 KiB that fits, and as many again for those that do not.
+        let counters = (capacity / SHARDS / 1024).next_power_of_two().clamp(64, 1 << 16);
         Self {
             maps: MapBudget::new(map_bytes_max),
-            shards: (0..SHARDS).map(|_| Mutex::new(Clock::new(None))).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Clock::new(Some(counters)))).collect(),
             capacity,
             bytes: AtomicUsize::new(0),
             hits: AtomicU64::new(0),
@@ -54,7 +56,7 @@ impl BlockCache {
         let weight = block.len() + OVERHEAD;
         let mut shard = self.shards[hash as usize % SHARDS].lock();
         let before = shard.bytes();
-        shard.insert(hash, (segment, offset), block, weight, self.capacity / SHARDS);
+        shard.insert(hash, weight, self.capacity / SHARDS, || ((segment, offset), block));
         let after = shard.bytes();
         if after >= before {
             self.bytes.fetch_add(after - before, Relaxed);

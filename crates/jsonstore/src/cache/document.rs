@@ -111,13 +111,9 @@ impl DocumentCache {
         let weight = key.len() + document.json.len() + OVERHEAD;
         let mut shard = self.shards[(hash >> 56) as usize % SHARDS].lock();
         let before = shard.bytes();
-        shard.insert(
-            hash,
-            (keyspace, Bytes::copy_from_slice(key)),
-            document,
-            weight,
-            capacity / SHARDS,
-        );
+        shard.insert(hash, weight, capacity / SHARDS, || {
+            ((keyspace, Bytes::copy_from_slice(key)), document)
+        });
         let after = shard.bytes();
         if after >= before {
             self.bytes.fetch_add(after - before, Ordering::Relaxed);

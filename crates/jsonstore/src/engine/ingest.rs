@@ -8,8 +8,6 @@ use std::{
     thread::JoinHandle,
 };
 
-use bytes::Bytes;
-
 use super::Core;
 use crate::{
     error::{Error, Result},
@@ -22,7 +20,69 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Unsorted entries are kept up to this size, then written as a sorted run.
 const RUN_BYTES: usize = 24 << 20;
 
-type Pair = (Bytes, Bytes);
+/// Pairs in one piece of memory: no allocation for each, and none that passes between threads.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    at: u32,
+    key: u32,
+    value: u32,
+}
+
+impl Batch {
+    fn push(&mut self, key: &[u8], value: &[u8]) {
+        // A batch is handed on long before it holds 4 GiB.
+        let [at, key_len, value_len] = [self.bytes.len(), key.len(), value.len()]
+            .map(|n| u32::try_from(n).expect("a batch is small"));
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.entries.push(Entry { at, key: key_len, value: value_len });
+    }
+
+    fn key(&self, entry: Entry) -> &[u8] {
+        &self.bytes[entry.at as usize..][..entry.key as usize]
+    }
+
+    fn value(&self, entry: Entry) -> &[u8] {
+        &self.bytes[entry.at as usize + entry.key as usize..][..entry.value as usize]
+    }
+
+    fn last_key(&self) -> Option<&[u8]> {
+        self.entries.last().map(|entry| self.key(*entry))
+    }
+
+    /// Memory it takes.
+    fn size(&self) -> usize {
+        self.bytes.len() + self.entries.len() * size_of::<Entry>()
+    }
+
+    /// By key; of equal keys only the one that came last stays.
+    fn sort(&mut self) {
+        let bytes = &self.bytes;
+        let key = |e: &Entry| &bytes[e.at as usize..][..e.key as usize];
+        // Stable, so of equal keys the one that came last is last.
+        self.entries.sort_by(|a, b| key(a).cmp(key(b)));
+        self.entries.dedup_by(|later, kept| {
+            let same = key(later) == key(kept);
+            if same {
+                *kept = *later;
+            }
+            same
+        });
+    }
+
+    fn write(&self, output: &mut Output<'_>, keyspace: u32, seq: u64) -> Result<()> {
+        for entry in &self.entries {
+            output.add(keyspace, self.key(*entry), seq, Some(self.value(*entry)), None)?;
+        }
+        Ok(())
+    }
+}
 
 /// A load in progress. Dropping it leaves no trace.
 #[derive(Debug)]
@@ -36,17 +96,16 @@ pub(crate) struct Ingest {
 /// What is gathered of one keyspace.
 #[derive(Debug, Default)]
 struct Part {
-    pairs: Vec<Pair>,
-    bytes: usize,
+    batch: Batch,
     /// While keys only rise, they stream straight into a writer.
     stream: Option<Stream>,
-    last: Bytes,
+    last: Vec<u8>,
     is_unsorted: bool,
 }
 
 #[derive(Debug)]
 struct Stream {
-    send: mpsc::SyncSender<Vec<Pair>>,
+    send: mpsc::SyncSender<Batch>,
     writer: JoinHandle<Result<Vec<SegmentInfo>>>,
 }
 
@@ -60,9 +119,10 @@ impl Ingest {
         Ok(Self { core: Arc::clone(core), seq, keyspaces: BTreeMap::new(), runs: Vec::new() })
     }
 
-    pub(crate) fn put(&mut self, keyspace: u32, key: Bytes, value: Bytes) -> Result<()> {
+    pub(crate) fn put(&mut self, keyspace: u32, key: &[u8], value: &[u8]) -> Result<()> {
         let part = self.keyspaces.entry(keyspace).or_default();
-        if key <= part.last && !part.last.is_empty() {
+        let last = part.batch.last_key().unwrap_or(&part.last);
+        if !part.is_unsorted && key <= last && !last.is_empty() {
             if part.stream.is_some() {
                 // The order broke: what was streamed becomes a run of its own.
                 let run = part.end_stream(&self.core, keyspace, self.seq)?;
@@ -70,12 +130,11 @@ impl Ingest {
             }
             part.is_unsorted = true;
         }
-        part.last.clone_from(&key);
-        part.bytes += key.len() + value.len() + 32;
-        part.pairs.push((key, value));
-        if !part.is_unsorted && part.bytes >= CHUNK_BYTES {
+        part.batch.push(key, value);
+        let bytes = part.batch.size();
+        if !part.is_unsorted && bytes >= CHUNK_BYTES && self.core.options.env.has_threads() {
             part.stream(&self.core, keyspace, self.seq)?;
-        } else if part.bytes >= RUN_BYTES {
+        } else if bytes >= RUN_BYTES {
             let run = part.write_run(&self.core, keyspace, self.seq)?;
             self.runs.push(run);
         }
@@ -85,13 +144,22 @@ impl Ingest {
     /// Writes the rest and makes everything visible and durable at once.
     pub(crate) fn finish(mut self) -> Result<u64> {
         let parts = std::mem::take(&mut self.keyspaces);
-        for (keyspace, mut part) in parts {
-            let run = if part.stream.is_some() {
-                part.end_stream(&self.core, keyspace, self.seq)?
-            } else {
-                part.write_run(&self.core, keyspace, self.seq)?
-            };
-            self.runs.push(run);
+        let (core, seq) = (&self.core, self.seq);
+        let end = move |keyspace, mut part: Part| part.end_stream(core, keyspace, seq);
+        let ended: Vec<Result<Vec<SegmentInfo>>> = if core.options.env.has_threads() {
+            // Most of it is sorting, compressing and waiting for the disk.
+            std::thread::scope(|scope| {
+                let running: Vec<_> = parts
+                    .into_iter()
+                    .map(|(keyspace, part)| scope.spawn(move || end(keyspace, part)))
+                    .collect();
+                running.into_iter().map(|t| t.join().unwrap_or(Err(Error::Closed))).collect()
+            })
+        } else {
+            parts.into_iter().map(|(keyspace, part)| end(keyspace, part)).collect()
+        };
+        for run in ended {
+            self.runs.push(run?);
         }
         let runs = std::mem::take(&mut self.runs);
         let seq = self.core.install_ingest(runs, self.seq)?;
@@ -101,28 +169,22 @@ impl Ingest {
 
 impl Part {
     fn stream(&mut self, core: &Arc<Core>, keyspace: u32, seq: u64) -> Result<()> {
-        if !core.options.env.has_threads() {
-            return Ok(());
-        }
-        let pairs = std::mem::take(&mut self.pairs);
-        self.bytes = 0;
+        let batch = self.take_batch();
         if self.stream.is_none() {
-            let (send, receive) = mpsc::sync_channel::<Vec<Pair>>(4);
+            let (send, receive) = mpsc::sync_channel::<Batch>(4);
             let core = Arc::clone(core);
             let writer = std::thread::spawn(move || {
                 let next = || core.next_file.fetch_add(1, Ordering::Relaxed);
                 let mut output = Output::new(core.output_config(&next));
-                for pairs in receive {
-                    for (key, value) in pairs {
-                        output.add(keyspace, &key, seq, Some(&value), None)?;
-                    }
+                for batch in receive {
+                    batch.write(&mut output, keyspace, seq)?;
                 }
                 output.finish()
             });
             self.stream = Some(Stream { send, writer });
         }
         if let Some(stream) = &self.stream
-            && stream.send.send(pairs).is_err()
+            && stream.send.send(batch).is_err()
         {
             // The writer has stopped; its error comes from joining it.
             self.end_stream(core, keyspace, seq)?;
@@ -130,30 +192,33 @@ impl Part {
         Ok(())
     }
 
+    /// What was gathered; the next batch will be about as large.
+    fn take_batch(&mut self) -> Batch {
+        self.last.clear();
+        self.last.extend_from_slice(self.batch.last_key().unwrap_or_default());
+        let next = Batch {
+            bytes: Vec::with_capacity(self.batch.bytes.len() * 9 / 8),
+            entries: Vec::with_capacity(self.batch.entries.len() * 9 / 8),
+        };
+        std::mem::replace(&mut self.batch, next)
+    }
+
+    /// Writes the rest; with no stream, as a run.
     fn end_stream(&mut self, core: &Core, keyspace: u32, seq: u64) -> Result<Vec<SegmentInfo>> {
         let Some(stream) = self.stream.take() else { return self.write_run(core, keyspace, seq) };
-        let rest = std::mem::take(&mut self.pairs);
-        self.bytes = 0;
-        let _ = stream.send.send(rest);
+        let _ = stream.send.send(self.take_batch());
         drop(stream.send);
         stream.writer.join().unwrap_or(Err(Error::Closed))
     }
 
     fn write_run(&mut self, core: &Core, keyspace: u32, seq: u64) -> Result<Vec<SegmentInfo>> {
-        let mut pairs = std::mem::take(&mut self.pairs);
-        self.bytes = 0;
+        let mut batch = self.take_batch();
         if self.is_unsorted {
-            // Stable, so of equal keys the one that came last is last.
-            pairs.sort_by(|a, b| a.0.cmp(&b.0));
+            batch.sort();
         }
         let next = || core.next_file.fetch_add(1, Ordering::Relaxed);
         let mut output = Output::new(core.output_config(&next));
-        for (i, (key, value)) in pairs.iter().enumerate() {
-            if pairs.get(i + 1).is_some_and(|(next, _)| next == key) {
-                continue;
-            }
-            output.add(keyspace, key, seq, Some(value), None)?;
-        }
+        batch.write(&mut output, keyspace, seq)?;
         output.finish()
     }
 }
@@ -222,5 +287,25 @@ impl Core {
             level += 1;
         }
         level
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_keys_the_last_stays() {
+        let mut batch = Batch::default();
+        let pairs: [(&[u8], &[u8]); 6] =
+            [(b"b", b"1"), (b"", b""), (b"a", b"2"), (b"b", b"3"), (b"", b"4"), (b"a", b"")];
+        for (key, value) in pairs {
+            batch.push(key, value);
+        }
+        assert_eq!(batch.last_key(), Some(&b"a"[..]));
+        batch.sort();
+        let left: Vec<_> = batch.entries.iter().map(|e| (batch.key(*e), batch.value(*e))).collect();
+        let want: [(&[u8], &[u8]); 3] = [(b"", b"4"), (b"a", b""), (b"b", b"3")];
+        assert_eq!(left, want);
     }
 }

@@ -1,6 +1,9 @@
 //! Reading: through the caches, then the tree.
 
-use std::{cell::Cell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -13,8 +16,23 @@ use crate::{
     lsm::MergeIter,
 };
 
+/// Memory that a thread keeps for the next document.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+
 thread_local! {
     static FORBIDDEN: Cell<bool> = const { Cell::new(false) };
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The JSON text of a document, in memory of just its size.
+fn printed(value: &[u8]) -> Result<Bytes> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        jb1::print(value, scratch)?;
+        let json = Bytes::copy_from_slice(scratch);
+        scratch.shrink_to(SCRATCH_BYTES_MAX);
+        Ok(json)
+    })
 }
 
 /// While it lives, reading from the disk fails with a hidden error instead of blocking the thread.
@@ -103,10 +121,7 @@ impl Core {
             self.pace.note_read(self.options.env.now().saturating_sub(begun));
         }
         let Some((seq, Some(value))) = found else { return Ok(None) };
-        let mut json = Vec::new();
-        jb1::print(&value, &mut json)?;
-        json.shrink_to_fit();
-        let json = Bytes::from(json);
+        let json = printed(&value)?;
         let spare = self.options.cache_bytes().saturating_sub(self.blocks.bytes());
         let document = CachedDocument { seq, loaded_at: at, json: json.clone() };
         self.documents.insert(keyspace, key, hash, document, spare);

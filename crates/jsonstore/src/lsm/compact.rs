@@ -153,24 +153,24 @@ pub(crate) struct Output<'a> {
     config: OutputConfig<'a>,
     builder: Option<SegmentBuilder<'a>>,
     last_keyspace: u32,
-    last_key: Bytes,
+    last_key: Vec<u8>,
     done: Vec<SegmentInfo>,
 }
 
 impl<'a> Output<'a> {
     pub(crate) fn new(config: OutputConfig<'a>) -> Self {
-        Self { config, builder: None, last_keyspace: 0, last_key: Bytes::new(), done: Vec::new() }
+        Self { config, builder: None, last_keyspace: 0, last_key: Vec::new(), done: Vec::new() }
     }
 
     pub(crate) fn add(
         &mut self,
         keyspace: u32,
-        key: &Bytes,
+        key: &[u8],
         seq: u64,
         value: Option<&[u8]>,
         packed: Option<&Option<Arc<Dictionary>>>,
     ) -> Result<()> {
-        let same_key = self.last_keyspace == keyspace && self.last_key == *key;
+        let same_key = self.last_keyspace == keyspace && self.last_key == key;
         if let Some(builder) = &self.builder {
             let bytes = builder.bytes();
             let border = keyspace != self.last_keyspace && bytes >= CUT_AT_KEYSPACE;
@@ -180,7 +180,8 @@ impl<'a> Output<'a> {
         }
         if !same_key {
             self.last_keyspace = keyspace;
-            self.last_key = key.clone();
+            self.last_key.clear();
+            self.last_key.extend_from_slice(key);
         }
         if self.builder.is_none() {
             let number = (self.config.next_number)();

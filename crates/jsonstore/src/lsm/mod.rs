@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{error::Result, memtable::Memtable, segment::Segment};
+use crate::{codec::hash_key, error::Result, memtable::Memtable, segment::Segment};
 
 pub(crate) use self::{
     compact::{GcRule, Output, OutputConfig, Plan, pick, plan_l0, run, segment_path},
@@ -49,17 +49,18 @@ impl Levels {
         key: &[u8],
         snapshot: u64,
     ) -> Result<Option<(u64, Option<Bytes>)>> {
+        let full = full_key(keyspace, key);
+        let hash = hash_key(keyspace, key);
         for segment in &self.levels[0] {
-            if let Some(found) = segment.get(keyspace, key, snapshot)? {
+            if let Some(found) = segment.get(&full, hash, snapshot)? {
                 return Ok(Some(found));
             }
         }
-        let full = full_key(keyspace, key);
         for level in &self.levels[1..] {
             // Versions of one key may lie on both sides of a border between segments.
             let mut at = level.partition_point(|s| s.info.max_key < full);
             while let Some(segment) = level.get(at).filter(|s| s.covers(&full)) {
-                if let Some(found) = segment.get(keyspace, key, snapshot)? {
+                if let Some(found) = segment.get(&full, hash, snapshot)? {
                     return Ok(Some(found));
                 }
                 at += 1;

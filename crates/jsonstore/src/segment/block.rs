@@ -68,7 +68,9 @@ impl BlockBuilder {
     }
 
     pub(crate) fn finish(&mut self) -> Vec<u8> {
-        let mut out = std::mem::take(&mut self.out);
+        // The next block will be about as large.
+        let next = Vec::with_capacity(self.out.capacity());
+        let mut out = std::mem::replace(&mut self.out, next);
         for restart in &self.restarts {
             out.extend_from_slice(&restart.to_le_bytes());
         }
@@ -80,13 +82,90 @@ impl BlockBuilder {
     }
 }
 
+/// The entries and the restarts of a block.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    entries: &'a [u8],
+    restarts: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(block: &'a [u8]) -> Option<Self> {
+        let tail = block.len().checked_sub(4)?;
+        let count = Reader::at(block, tail).u32()? as usize;
+        let end = tail.checked_sub(count.checked_mul(4)?)?;
+        Some(Self { entries: block.get(..end)?, restarts: block.get(end..tail)? })
+    }
+
+    /// Where to look for the target from: the last restart before it.
+    fn start(&self, key: &[u8], seq: u64) -> Option<usize> {
+        let (mut low, mut high) = (0, self.restarts.len() / 4);
+        while low + 1 < high {
+            let middle = usize::midpoint(low, high);
+            if self.is_before(middle, key, seq)? { low = middle } else { high = middle }
+        }
+        self.restart(low)
+    }
+
+    fn restart(&self, i: usize) -> Option<usize> {
+        Some(Reader::at(self.restarts, i * 4).u32()? as usize)
+    }
+
+    fn is_before(&self, i: usize, key: &[u8], seq: u64) -> Option<bool> {
+        let mut reader = Reader::at(self.entries, self.restart(i)?);
+        let _shared = reader.length()?;
+        let unshared = reader.length()?;
+        reader.u8()?;
+        let found_seq = reader.varint()?;
+        reader.length()?;
+        let found = reader.take(unshared)?;
+        Some(compare((found, found_seq), (key, seq)).is_lt())
+    }
+}
+
+/// What `find` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found<'a> {
+    /// Its key is the one that was looked for, rather than a later one.
+    pub(crate) is_exact: bool,
+    pub(crate) seq: u64,
+    pub(crate) kind: ValueKind,
+    pub(crate) value: &'a [u8],
+}
+
+/// The first entry at or after the target, as `BlockIter::seek` finds it, but without making up keys.
+pub(crate) fn find<'a>(block: &'a [u8], key: &[u8], seq: u64) -> Option<Found<'a>> {
+    let parts = Parts::of(block)?;
+    let mut reader = Reader::at(parts.entries, parts.start(key, seq)?);
+    // How much the last entry, which is before the target, has in common with it.
+    let mut common = 0;
+    while !reader.is_empty() {
+        let shared = reader.length()?;
+        let unshared = reader.length()?;
+        let kind = ValueKind::from_code(reader.u8()?)?;
+        let found_seq = reader.varint()?;
+        let len = reader.length()?;
+        let suffix = reader.take(unshared)?;
+        let value = reader.take(len)?;
+        // Who shares more with the last entry than the target does is before the target, too.
+        if shared > common {
+            continue;
+        }
+        let rest = key.get(shared..)?;
+        if compare((suffix, found_seq), (rest, seq)).is_ge() {
+            return Some(Found { is_exact: suffix == rest, seq: found_seq, kind, value });
+        }
+        common = shared + suffix.iter().zip(rest).take_while(|(a, b)| a == b).count();
+    }
+    None
+}
+
 /// A position in a block. `None` from any step means the block is not well-formed or at its end;
 /// checksums make the former a bug.
 #[derive(Debug, Clone)]
 pub(crate) struct BlockIter {
     block: Bytes,
     end: usize,
-    restarts: usize,
     at: usize,
     pub(crate) key: Vec<u8>,
     pub(crate) seq: u64,
@@ -96,13 +175,10 @@ pub(crate) struct BlockIter {
 
 impl BlockIter {
     pub(crate) fn new(block: Bytes) -> Option<Self> {
-        let tail = block.len().checked_sub(4)?;
-        let restarts = Reader::at(&block, tail).u32()? as usize;
-        let end = tail.checked_sub(restarts.checked_mul(4)?)?;
+        let end = Parts::of(&block)?.entries.len();
         Some(Self {
             block,
             end,
-            restarts,
             at: 0,
             key: Vec::new(),
             seq: 0,
@@ -145,12 +221,7 @@ impl BlockIter {
 
     /// Steps to the first entry at or after the target.
     pub(crate) fn seek(&mut self, key: &[u8], seq: u64) -> Option<()> {
-        let (mut low, mut high) = (0, self.restarts);
-        while low + 1 < high {
-            let middle = usize::midpoint(low, high);
-            if self.restart_is_before(middle, key, seq)? { low = middle } else { high = middle }
-        }
-        self.at = self.restart(low)?;
+        self.at = Parts::of(&self.block)?.start(key, seq)?;
         self.key.clear();
         loop {
             self.next()?;
@@ -158,24 +229,6 @@ impl BlockIter {
                 return Some(());
             }
         }
-    }
-
-    fn restart(&self, i: usize) -> Option<usize> {
-        if self.restarts == 0 {
-            return None;
-        }
-        Some(Reader::at(&self.block, self.end + i * 4).u32()? as usize)
-    }
-
-    fn restart_is_before(&self, i: usize, key: &[u8], seq: u64) -> Option<bool> {
-        let mut reader = Reader::at(self.block.get(..self.end)?, self.restart(i)?);
-        let _shared = reader.length()?;
-        let unshared = reader.length()?;
-        reader.u8()?;
-        let found_seq = reader.varint()?;
-        reader.length()?;
-        let found = reader.take(unshared)?;
-        Some(compare((found, found_seq), (key, seq)).is_lt())
     }
 }
 
@@ -202,6 +255,35 @@ mod tests {
     }
 
     #[test]
+    fn find_agrees_with_seek() {
+        let mut builder = BlockBuilder::default();
+        let mut keys: Vec<(String, u64)> = Vec::new();
+        for i in 0..60_u32 {
+            let key = format!("{}{}", "ab".repeat(i as usize / 20), "x".repeat(i as usize % 20));
+            keys.extend([(key.clone(), 9), (key, 4)]);
+        }
+        keys.sort_by(|a, b| compare((a.0.as_bytes(), a.1), (b.0.as_bytes(), b.1)));
+        for (key, seq) in &keys {
+            builder.add(key.as_bytes(), *seq, ValueKind::Raw, &seq.to_le_bytes());
+        }
+        let block = Bytes::from(builder.finish());
+        for (key, _) in &keys {
+            for key in [key.clone(), format!("{key}a"), format!("{key}y"), String::new()] {
+                for seq in [0, 4, 5, 9, 10] {
+                    let mut iter = BlockIter::new(block.clone()).unwrap();
+                    let want = iter.seek(key.as_bytes(), seq).map(|()| Found {
+                        is_exact: iter.key == key.as_bytes(),
+                        seq: iter.seq,
+                        kind: iter.kind,
+                        value: iter.value_bytes(),
+                    });
+                    assert_eq!(find(&block, key.as_bytes(), seq), want, "{key} at {seq}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn damaged_blocks_never_panic() {
         let mut builder = BlockBuilder::default();
         for i in 0..40_u8 {
@@ -212,6 +294,7 @@ mod tests {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut bad = good.clone();
                 bad[at] = value;
+                let _ = find(&bad, &[1, 20], 3);
                 if let Some(mut iter) = BlockIter::new(Bytes::from(bad)) {
                     while iter.next().is_some() {}
                     let _ = iter.seek(&[1, 20], 3);

@@ -44,6 +44,10 @@ pub(crate) struct SegmentBuilder<'a> {
     cipher: Option<FileCipher>,
     hasher: blake3::Hasher,
     buffer: Vec<u8>,
+    /// So much of the buffer went into the hash; it is fastest on large pieces.
+    hashed: usize,
+    /// The last value that was compressed.
+    packed: Vec<u8>,
     written: u64,
     data: BlockBuilder,
     index: BlockBuilder,
@@ -93,6 +97,8 @@ impl<'a> SegmentBuilder<'a> {
             cipher: key.map(|key| key.file_cipher(store_id, number, &salt)),
             hasher: blake3::Hasher::new(),
             buffer: Vec::with_capacity(WRITE_BUFFER + (64 << 10)),
+            hashed: 0,
+            packed: Vec::new(),
             written: 0,
             data: BlockBuilder::default(),
             index: BlockBuilder::default(),
@@ -253,6 +259,7 @@ impl<'a> SegmentBuilder<'a> {
         footer.extend_from_slice(&self.info.entries.to_le_bytes());
         footer.extend_from_slice(&self.info.max_seq.to_le_bytes());
         footer.extend_from_slice(&self.info.number.to_le_bytes());
+        self.hash();
         footer.extend_from_slice(self.hasher.finalize().as_bytes());
         footer.resize(FOOTER - 16, 0);
         footer.extend_from_slice(&VERSION.to_le_bytes());
@@ -260,6 +267,7 @@ impl<'a> SegmentBuilder<'a> {
         let sum = crc(0, &footer);
         footer.extend_from_slice(&sum.to_le_bytes());
         debug_assert_eq!(footer.len(), FOOTER);
+        // The hash does not cover the footer that holds it, and is not needed any more.
         self.buffer.extend_from_slice(&footer);
         Ok(())
     }
@@ -282,11 +290,14 @@ impl<'a> SegmentBuilder<'a> {
     }
 
     fn add_value(&mut self, key: Vec<u8>, seq: u64, value: &[u8]) -> Result<()> {
-        let dictionary = self.dictionary.as_deref();
-        match compress(value, dictionary) {
-            Some(packed) => self.add_encoded(key, seq, ValueKind::Compressed, &packed),
-            None => self.add_encoded(key, seq, ValueKind::Raw, value),
-        }
+        let mut packed = std::mem::take(&mut self.packed);
+        let added = if compress(value, self.dictionary.as_deref(), &mut packed) {
+            self.add_encoded(key, seq, ValueKind::Compressed, &packed)
+        } else {
+            self.add_encoded(key, seq, ValueKind::Raw, value)
+        };
+        self.packed = packed;
+        added
     }
 
     fn add_encoded(&mut self, key: Vec<u8>, seq: u64, kind: ValueKind, value: &[u8]) -> Result<()> {
@@ -328,16 +339,22 @@ impl<'a> SegmentBuilder<'a> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hasher.update(bytes);
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= WRITE_BUFFER { self.flush() } else { Ok(()) }
     }
 
+    fn hash(&mut self) {
+        self.hasher.update(&self.buffer[self.hashed..]);
+        self.hashed = self.buffer.len();
+    }
+
     fn flush(&mut self) -> Result<()> {
+        self.hash();
         write_all_at(&*self.file, &self.buffer, self.written)
             .map_err(|e| Error::io("write", &self.path, e))?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        self.hashed = 0;
         Ok(())
     }
 }

@@ -80,21 +80,24 @@ thread_local! {
     static DECOMPRESS: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
-/// The compressed form with its raw length in front; `None` if it would not be smaller.
-pub(crate) fn compress(value: &[u8], dictionary: Option<&Dictionary>) -> Option<Vec<u8>> {
+/// Fills `out` with the compressed form, its raw length in front; `false` if that is not smaller.
+pub(crate) fn compress(value: &[u8], dictionary: Option<&Dictionary>, out: &mut Vec<u8>) -> bool {
+    out.clear();
     if value.len() < VALUE_BYTES_MIN {
-        return None;
+        return false;
     }
-    let mut packed = vec![0; value.len()];
+    put_varint(out, value.len() as u64);
+    let from = out.len();
+    // What does not fit in this is not worth it.
+    out.resize(from + value.len() / 9 * 8, 0);
+    let packed = &mut out[from..];
     let len = COMPRESS.with_borrow_mut(|context| match dictionary {
-        Some(d) => context.compress_using_cdict(&mut packed[..], value, &d.compress),
-        None => context.compress(&mut packed[..], value, LEVEL),
+        Some(d) => context.compress_using_cdict(packed, value, &d.compress),
+        None => context.compress(packed, value, LEVEL),
     });
-    let len = len.ok().filter(|len| len + len / 8 < value.len())?;
-    let mut out = Vec::with_capacity(len + 4);
-    put_varint(&mut out, value.len() as u64);
-    out.extend_from_slice(&packed[..len]);
-    Some(out)
+    let Ok(len) = len else { return false };
+    out.truncate(from + len);
+    true
 }
 
 /// The inverse. Never allocates more than `limit`.
@@ -132,15 +135,20 @@ mod tests {
         let dictionary = all.for_keyspace(1, &samples).unwrap();
         let again = all.for_segment(2, &dictionary.bytes);
         assert!(Arc::ptr_eq(&dictionary, &again));
+        let mut with = Vec::new();
         for doc in &docs[..20] {
-            let with = compress(doc, Some(&dictionary)).unwrap();
+            assert!(compress(doc, Some(&dictionary), &mut with));
             assert!(with.len() * 2 < doc.len(), "{} of {}", with.len(), doc.len());
             assert_eq!(decompress(&with, Some(&dictionary), 1 << 20).as_ref(), Some(doc));
             assert_eq!(decompress(&with, Some(&dictionary), 10), None, "the limit holds");
         }
         let long = vec![b'x'; 5000];
-        let packed = compress(&long, None).unwrap();
+        let mut packed = Vec::new();
+        assert!(compress(&long, None, &mut packed));
         assert_eq!(decompress(&packed, None, 1 << 20), Some(long));
-        assert_eq!(compress(b"short", None), None);
+        assert!(!compress(b"short", None, &mut packed));
+        let noise: Vec<u8> =
+            (0..999_u32).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect();
+        assert!(!compress(&noise, None, &mut packed), "it would not be smaller");
     }
 }

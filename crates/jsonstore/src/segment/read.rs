@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{
     FOOTER, HEADER, Handle, MAGIC, VERSION,
-    block::{BlockIter, ValueKind},
+    block::{self, BlockIter, ValueKind},
     build::SegmentInfo,
     compress::{Dictionaries, Dictionary, decompress},
     filter::Filter,
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     bugs::bug,
     cache::{BlockCache, SegmentMap},
-    codec::{Reader, crc, hash_key},
+    codec::{Reader, crc},
     crypt::{FileCipher, MasterKey},
     engine::{Blocking, would_block},
     error::{Error, Result},
@@ -84,29 +84,29 @@ impl Segment {
         self.info.min_key.as_slice() <= full_key && full_key <= self.info.max_key.as_slice()
     }
 
-    /// The newest version at or below `snapshot`.
+    /// The newest version at or below `snapshot` of a key with its keyspace in front.
     pub(crate) fn get(
         &self,
-        keyspace: u32,
-        key: &[u8],
+        full: &[u8],
+        hash: u64,
         snapshot: u64,
     ) -> Result<Option<(u64, Option<Bytes>)>> {
-        let mut full = Vec::with_capacity(key.len() + 4);
-        full.extend_from_slice(&keyspace.to_be_bytes());
-        full.extend_from_slice(key);
-        if !self.covers(&full) {
+        if !self.covers(full) {
             return Ok(None);
         }
         let open = self.open()?;
-        if !open.filter.may_contain(hash_key(keyspace, key)) {
+        if !open.filter.may_contain(hash) {
             return Ok(None);
         }
-        let Some(handle) = self.find(open, &full, snapshot)? else { return Ok(None) };
-        let mut data = self.iter_block(open, kind::DATA, handle)?;
-        if data.seek(&full, snapshot).is_none() || data.key != full {
-            return Ok(None);
+        let Some(handle) = self.find(open, full, snapshot)? else { return Ok(None) };
+        let data = self.block(open, kind::DATA, handle)?;
+        match block::find(&data, full, snapshot).filter(|found| found.is_exact) {
+            None => Ok(None),
+            Some(found) => {
+                let raw = || data.slice_ref(found.value);
+                Ok(Some((found.seq, self.value(open, found.kind, found.value, raw)?)))
+            }
         }
-        Ok(Some((data.seq, self.value(open, &data)?)))
     }
 
     /// Reads and checks every block and the hash of the whole file. Returns bytes read.
@@ -131,12 +131,18 @@ impl Segment {
         Ok(self.info.bytes)
     }
 
-    fn value(&self, open: &Open, at: &BlockIter) -> Result<Option<Bytes>> {
-        match at.kind {
+    fn value(
+        &self,
+        open: &Open,
+        kind: ValueKind,
+        stored: &[u8],
+        shared: impl FnOnce() -> Bytes,
+    ) -> Result<Option<Bytes>> {
+        match kind {
             ValueKind::Deleted => Ok(None),
-            ValueKind::Raw => Ok(Some(at.value())),
+            ValueKind::Raw => Ok(Some(shared())),
             ValueKind::Compressed => {
-                let raw = decompress(at.value_bytes(), open.dictionary.as_deref(), VALUE_BYTES_MAX);
+                let raw = decompress(stored, open.dictionary.as_deref(), VALUE_BYTES_MAX);
                 let raw = raw
                     .ok_or_else(|| Error::corrupt(&self.name, 0, "a value does not decompress"))?;
                 Ok(Some(Bytes::from(raw)))
@@ -146,34 +152,27 @@ impl Segment {
 
     /// The data block that would hold the target.
     fn find(&self, open: &Open, full: &[u8], seq: u64) -> Result<Option<Handle>> {
-        let mut top = BlockIter::new(open.top.clone()).ok_or_else(|| self.bad_block(kind::TOP))?;
-        if top.seek(full, seq).is_none() {
-            return Ok(None);
+        let Some(top) = block::find(&open.top, full, seq) else { return Ok(None) };
+        let handle = decode_handle(top.value).ok_or_else(|| self.bad_block(kind::TOP))?;
+        let index = self.block(open, kind::INDEX, handle)?;
+        let Some(index) = block::find(&index, full, seq) else { return Ok(None) };
+        decode_handle(index.value).ok_or_else(|| self.bad_block(kind::INDEX)).map(Some)
+    }
+
+    fn block(&self, open: &Open, kind: u8, handle: Handle) -> Result<Bytes> {
+        if let Some(map) = &open.map {
+            return self.mapped_block(map, kind, handle);
         }
-        let handle = decode_handle(top.value_bytes()).ok_or_else(|| self.bad_block(kind::TOP))?;
-        let mut index = self.iter_block(open, kind::INDEX, handle)?;
-        if index.seek(full, seq).is_none() {
-            return Ok(None);
+        if let Some(block) = self.cache.get(self.info.number, handle.offset) {
+            return Ok(block);
         }
-        let handle =
-            decode_handle(index.value_bytes()).ok_or_else(|| self.bad_block(kind::INDEX))?;
-        Ok(Some(handle))
+        let block = self.read_block(&*open.file, open.cipher.as_ref(), kind, handle)?;
+        self.cache.insert(self.info.number, handle.offset, block.clone());
+        Ok(block)
     }
 
     fn iter_block(&self, open: &Open, kind: u8, handle: Handle) -> Result<BlockIter> {
-        if let Some(map) = &open.map {
-            let block = self.mapped_block(map, kind, handle)?;
-            return BlockIter::new(block).ok_or_else(|| self.bad_block(kind));
-        }
-        let block = match self.cache.get(self.info.number, handle.offset) {
-            Some(block) => block,
-            None => {
-                let block = self.read_block(&*open.file, open.cipher.as_ref(), kind, handle)?;
-                self.cache.insert(self.info.number, handle.offset, block.clone());
-                block
-            }
-        };
-        BlockIter::new(block).ok_or_else(|| self.bad_block(kind))
+        BlockIter::new(self.block(open, kind, handle)?).ok_or_else(|| self.bad_block(kind))
     }
 
     fn mapped_block(&self, map: &SegmentMap, kind: u8, handle: Handle) -> Result<Bytes> {
@@ -263,7 +262,6 @@ impl Segment {
             std::io::ErrorKind::NotFound => Error::corrupt(&self.name, 0, "the file is missing"),
             _ => Error::io("open", &self.path, e),
         })?;
-        file.advise_random();
         let len = file.len().map_err(|e| Error::io("stat", &self.path, e))?;
         if len != self.info.bytes {
             let text = format!("the file has {len} bytes, the manifest says {}", self.info.bytes);
@@ -446,8 +444,12 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
                 let open = self.segment.open()?;
                 let is_packed = self.packed && data.kind == ValueKind::Compressed;
                 let packed = is_packed.then(|| open.dictionary.clone());
-                let value =
-                    if is_packed { Some(data.value()) } else { self.segment.value(open, data)? };
+                let value = if is_packed {
+                    Some(data.value())
+                } else {
+                    let shared = || data.value();
+                    self.segment.value(open, data.kind, data.value_bytes(), shared)?
+                };
                 return Ok(Some(Entry { key, seq: data.seq, value, packed }));
             }
             self.data = self.next_data()?;

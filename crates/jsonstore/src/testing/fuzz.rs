@@ -125,7 +125,8 @@ fn segment_target(bytes: &[u8]) {
     }
     let segment = open_segment(&vfs, info);
     let _ = segment.verify(&mut |_| Ok(()));
-    let _ = segment.get(1, &[0, 0, 0, 7], u64::MAX);
+    let full = crate::lsm::full_key(1, &[0, 0, 0, 7]);
+    let _ = segment.get(&full, crate::codec::hash_key(1, &full[4..]), u64::MAX);
 }
 
 fn segment_image() -> Vec<u8> {

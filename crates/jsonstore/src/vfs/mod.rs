@@ -101,8 +101,6 @@ pub trait VFile: Send + Sync + fmt::Debug {
     /// # Errors
     /// Whatever the system says.
     fn len(&self) -> io::Result<u64>;
-    /// Hints that reads will jump about.
-    fn advise_random(&self) {}
     /// The file as memory, or `None` where that cannot be. It is asked for only of files that are
     /// never written again.
     ///

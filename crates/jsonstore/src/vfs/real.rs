@@ -99,10 +99,6 @@ impl VFile for RealFile {
         Ok(self.0.metadata()?.len())
     }
 
-    fn advise_random(&self) {
-        let _ = rustix::fs::fadvise(&self.0, 0, None, rustix::fs::Advice::Random);
-    }
-
     #[cfg(feature = "mmap")]
     fn map(&self) -> io::Result<Option<Arc<dyn super::Mapped>>> {
         super::map::map(&self.0)
