@@ -138,6 +138,12 @@ impl Pebble {
         (count("Added order"), count("Issued certificate serial"))
     }
 
+    /// How many authorizations failed.
+    pub(crate) fn failed(&self) -> usize {
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
+        log.lines().filter(|line| line.contains("set INVALID by completed challenge")).count()
+    }
+
     /// A manager that solves by HTTP-01, and what answers.
     pub(crate) fn manager(&self, storage: Arc<dyn Storage>) -> (Manager, Responder) {
         let mut options = ManagerOptions::new(storage);
