@@ -7,6 +7,7 @@
 
 pub mod assemble;
 mod banner;
+pub mod certificates;
 pub mod cli;
 pub mod codes;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod reference;
 mod signals;
 pub mod state;
 pub mod status;
+pub mod up;
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

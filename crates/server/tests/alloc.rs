@@ -47,7 +47,7 @@ fn cost(options: &str, fields: &str) -> f64 {
     let loaded = Loader::new().text("t", Format::Toml, text).load::<Config>().unwrap();
     let (plan, report) = Plan::new(&loaded.config, &loaded.document);
     let plan = plan.unwrap_or_else(|| panic!("{report}"));
-    let running = assemble::start(&plan, None).unwrap();
+    let running = assemble::start(&plan, None, &assemble::Before::default()).unwrap();
     let mut stream = TcpStream::connect(running.addresses()[0]).unwrap();
     let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
     let mut buffer = vec![0; 16 * 1024];

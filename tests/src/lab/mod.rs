@@ -12,6 +12,7 @@ mod network;
 pub mod peer;
 pub mod scenario;
 mod services;
+mod site;
 pub mod world;
 
 use std::{

@@ -17,12 +17,15 @@ use hearth_net::{
 use hearth_telemetry::{
     AccessLog, Incidents, Observers, OpenError, ProgramLogError, Traffic, TrafficStats, WriterGuard,
 };
+use hearth_tls_acme::{ACME_TLS_ALPN, Manager};
+use rustls::server::ResolvesServerCert;
 
 pub use self::addresses::{check_addresses, fall_back};
 pub(crate) use self::routes::site_routes;
 use crate::{
     codes::{self, Exit},
     config::TlsVersion,
+    outside::Front,
     plan::{self, Plan},
 };
 
@@ -58,11 +61,27 @@ pub fn install_log(plan: &Plan) -> Result<WriterGuard, Failure> {
     Ok(log)
 }
 
+/// What is answered before the sites.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// What proofs for probes are made with.
+    pub probe_secret: Option<[u8; 32]>,
+    /// Who has certificates for the sites that bring none, and answers authorities.
+    pub manager: Option<Manager>,
+}
+
+/// A failure that is no configuration's, in a sentence.
+#[must_use]
+pub fn refused(why: &str) -> Failure {
+    let diagnostic = Diagnostic::error(codes::RUNTIME, why.to_owned());
+    Failure { diagnostic, exit: Exit::Refused }
+}
+
 /// Starts what the plan says; `log` is kept as long as the server runs.
 ///
 /// # Errors
 /// [`Failure`] where the world has changed since the plan was made, or refuses.
-pub fn start(plan: &Plan, log: Option<WriterGuard>) -> Result<Running, Failure> {
+pub fn start(plan: &Plan, log: Option<WriterGuard>, before: &Before) -> Result<Running, Failure> {
     let mut logs = Vec::new();
     let traffic = Arc::new(Traffic::default());
     let mut observers: Vec<Arc<dyn Observer>> = vec![traffic.clone(), Arc::new(Incidents)];
@@ -73,9 +92,15 @@ pub fn start(plan: &Plan, log: Option<WriterGuard>) -> Result<Running, Failure> 
         logs.push(guard);
     }
     logs.extend(log);
-    let server = bind(plan, &Arc::new(Observers(observers)))?;
+    let server = bind(plan, &Arc::new(Observers(observers)), before)?;
     let handle = server.start().map_err(|error| failure(&error, "ask for fewer `workers`"))?;
     Ok(Running { handle, grace: plan.grace, traffic, logs })
+}
+
+impl Before {
+    fn is_needed(&self) -> bool {
+        self.probe_secret.is_some() || self.manager.is_some()
+    }
 }
 
 impl Running {
@@ -112,7 +137,7 @@ impl Running {
     }
 }
 
-fn bind(plan: &Plan, observers: &Arc<Observers>) -> Result<Server, Failure> {
+fn bind(plan: &Plan, observers: &Arc<Observers>, before: &Before) -> Result<Server, Failure> {
     let mut early = bind_early(plan)?;
     let port = https_port(plan, early.as_ref());
     let router = Arc::new(routes::router(plan, port).map_err(|error| bug(&error))?);
@@ -120,7 +145,11 @@ fn bind(plan: &Plan, observers: &Arc<Observers>) -> Result<Server, Failure> {
     if plan.workers > 0 {
         builder = builder.workers(plan.workers);
     }
-    let tls = Tls::new(plan)?;
+    let front = before.is_needed().then(|| {
+        let http01 = before.manager.as_ref().map(Manager::http01);
+        Arc::new(Front::new(before.probe_secret, http01, router.clone()))
+    });
+    let tls = Tls::new(plan, before)?;
     for planned in &plan.listeners {
         let mut settings = Settings::default();
         settings.limits = plan.limits.clone();
@@ -138,20 +167,24 @@ fn bind(plan: &Plan, observers: &Arc<Observers>) -> Result<Server, Failure> {
         if planned.is_tls {
             listener = listener.tls(tls.config(planned)?);
         }
-        builder = builder.listen(listener, router.clone());
+        builder = match &front {
+            Some(front) => builder.listen(listener, front.clone()),
+            None => builder.listen(listener, router.clone()),
+        };
     }
     builder.bind().map_err(|error| bind_failure(plan, error))
 }
 
 /// What the TLS listeners share.
 struct Tls {
-    certificates: Arc<CertStore>,
+    certificates: Arc<dyn ResolvesServerCert>,
+    has_challenges: bool,
     tickets: Tickets,
     only_tls13: bool,
 }
 
 impl Tls {
-    fn new(plan: &Plan) -> Result<Self, Failure> {
+    fn new(plan: &Plan, before: &Before) -> Result<Self, Failure> {
         let mut map = CertMap::new();
         let mut has_default = false;
         for site in &plan.sites {
@@ -168,7 +201,15 @@ impl Tls {
         }
         let tickets = Tickets::new();
         let only_tls13 = plan.min_tls == TlsVersion::Tls13;
-        Ok(Self { certificates: Arc::new(CertStore::new(map)), tickets, only_tls13 })
+        let has_challenges = before.manager.is_some();
+        let certificates: Arc<dyn ResolvesServerCert> = match &before.manager {
+            Some(manager) => {
+                manager.serve_imported(plan.certificates());
+                manager.resolver()
+            }
+            None => Arc::new(CertStore::new(map)),
+        };
+        Ok(Self { certificates, has_challenges, tickets, only_tls13 })
     }
 
     fn config(&self, listener: &plan::Listener) -> Result<TlsConfig, Failure> {
@@ -178,6 +219,9 @@ impl Tls {
         }
         if listener.h1 {
             alpn.push(b"http/1.1");
+        }
+        if self.has_challenges {
+            alpn.push(ACME_TLS_ALPN);
         }
         let mut builder =
             TlsConfig::builder(self.certificates.clone()).alpn(alpn).tickets(self.tickets.clone());

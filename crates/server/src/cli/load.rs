@@ -60,6 +60,46 @@ pub(crate) fn load(args: &SourceArgs) -> Result<Loaded, Report> {
     }
 }
 
+/// Loads what `up` does: as `serve`, with a site of this name, and with TLS whatever stands in the file.
+pub(crate) fn load_up(
+    args: &SourceArgs,
+    domain: &str,
+    dir: Option<&PathBuf>,
+) -> Result<Loaded, Report> {
+    let source = Source::of(args);
+    let (mut config, document) = read(args, &source)?;
+    let names_it = |site: &Spanned<Site>| site.hosts.iter().any(|host| host.value() == domain);
+    if !config.sites.iter().any(names_it) {
+        let root = dir.cloned().unwrap_or_else(|| ".".into());
+        let site = Site {
+            hosts: vec![Spanned::unknown(domain.to_owned())],
+            root: Some(Spanned::unknown(absolute(root))),
+            redirect_to_https: Spanned::unknown(true),
+            ..Site::default()
+        };
+        config.sites.push(Spanned::unknown(site));
+    }
+    if config.listeners.is_none() {
+        let listener = |address: &str, tls| {
+            let address = Spanned::unknown(address.to_owned());
+            Spanned::unknown(Listener { address, tls, protocols: None })
+        };
+        let listeners = vec![listener(":80", false), listener(":443", true)];
+        config.listeners = Some(Spanned::unknown(listeners));
+    }
+    config.tls.acme.get_or_insert_default();
+    let (plan, report) = Plan::new(&config, &document);
+    match plan {
+        Some(plan) => Ok(Loaded { plan, source, report }),
+        None => Err(report),
+    }
+}
+
+/// A folder of the command line is relative to where the command was given, not to the file.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// Loads what is said about the network, and the hosts of the sites.
 pub(crate) fn load_network(args: &SourceArgs) -> Result<(Network, Vec<String>), Report> {
     let (config, document) = read(args, &Source::of(args))?;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cert;
 mod check;
 mod ddns;
 mod doctor;
@@ -8,6 +9,8 @@ mod one_shot;
 mod port_map;
 mod probe;
 mod serve;
+mod status;
+mod up;
 
 use std::{
     io::{IsTerminal, Write},
@@ -37,8 +40,14 @@ enum Command {
     Serve(ServeArgs),
     /// Say whether `serve` would start with the same arguments, and what is wrong
     Check(CheckArgs),
+    /// Take a site from behind a router to public HTTPS, and keep it there
+    Up(up::UpArgs),
+    /// Say how a running `up` does
+    Status(status::StatusArgs),
     /// Say what keeps a site from being reached, why, and what to do
     Doctor(doctor::DoctorArgs),
+    /// Have, renew, revoke, import and list certificates
+    Cert(cert::CertArgs),
     /// Keep a name at this machine's address
     Ddns(ddns::DdnsArgs),
     /// Ask the router to lead ports to this machine
@@ -166,6 +175,9 @@ pub fn main() -> ExitCode {
     let exit = match &cli.command {
         Command::Serve(args) => serve::run(args, cli.color),
         Command::Check(args) => check::run(args, cli.color),
+        Command::Up(args) => up::run(args, cli.color),
+        Command::Status(args) => status::run(args, cli.color),
+        Command::Cert(args) => cert::run(args, cli.color),
         Command::Doctor(args) => doctor::run(args, cli.color),
         Command::Ddns(args) => ddns::run(args, cli.color),
         Command::PortMap(args) => port_map::run(args),

@@ -47,6 +47,12 @@ impl Answer {
         self.with("help", help)
     }
 
+    /// Adds a line for people.
+    pub(super) fn with_note(mut self, note: &str) -> Self {
+        self.human.push_str(note);
+        self
+    }
+
     /// Adds a field for programs.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.fields.insert(name.to_owned(), value.into());

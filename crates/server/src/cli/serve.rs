@@ -7,6 +7,7 @@ use std::{
 
 use hearth_config::{Diagnostic, Report};
 use hearth_net::DrainReport;
+use hearth_tls_acme::{Attention, Event, Manager};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
@@ -15,10 +16,11 @@ use super::{
     say,
 };
 use crate::{
-    assemble::{self, Failure, Running},
+    assemble::{self, Before, Failure, Running},
     banner::{Banner, Bound},
+    certificates,
     codes::{self, Exit},
-    plan::Plan,
+    plan::{Plan, network::Network},
     signals::{Order, Signals},
 };
 
@@ -56,7 +58,12 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
         let signals = Signals::new().map_err(|error| runtime_failure(&error))?;
         let (serving, listeners, hosts) = describe(&plan, &source);
         let log = assemble::install_log(&plan)?;
-        let running = assemble::start(&plan, Some(log))?;
+        let before = before(&plan)?;
+        let running = assemble::start(&plan, Some(log), &before)?;
+        // Ends with the runtime.
+        let _managed = before
+            .manager
+            .map(|manager| tokio::spawn(manage(plan.managed(), plan.network.clone(), manager)));
         announce(args, color, serving, listeners, &hosts, &running);
         Ok(serve(&running, signals).await)
     });
@@ -64,6 +71,43 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
         Ok(exit) => exit,
         Err(failure) => fail(report, failure, color),
     }
+}
+
+/// What an authority needs, where one is configured.
+fn before(plan: &Plan) -> Result<Before, Failure> {
+    let Some(acme) = &plan.network.acme else { return Ok(Before::default()) };
+    let manager = certificates::manager(acme, plan.network.ddns.as_ref());
+    let manager = manager.map_err(|why| assemble::refused(&why))?;
+    Ok(Before { probe_secret: None, manager: Some(manager) })
+}
+
+/// Has certificates for the sites that bring none.
+async fn manage(names: Vec<Vec<String>>, network: Network, manager: Manager) {
+    let acme = network.acme.unwrap_or_default();
+    let requests = names.iter().map(|names| certificates::request(names, &acme));
+    let managed = match requests.collect::<Result<Vec<_>, _>>() {
+        Ok(requests) => manager.manage(requests).await.map_err(|error| error.to_string()),
+        Err(why) => Err(why),
+    };
+    if let Err(why) = managed {
+        tracing::error!(target: "hearth", "no certificates are had: {why}");
+    }
+    let mut events = manager.events();
+    let told = async {
+        while let Ok(event) = events.recv().await {
+            match event {
+                Event::Issued { id, authority, .. } => {
+                    tracing::info!(target: "hearth", id, authority, "a new certificate is in use");
+                }
+                Event::Failed { id, attention, .. } => {
+                    let Attention { sentence, fix, code, .. } = attention;
+                    tracing::warn!(target: "hearth", id, fix, code = code.as_str(), "{sentence}");
+                }
+                _ => {}
+            }
+        }
+    };
+    tokio::join!(manager.run(std::future::pending()), told);
 }
 
 /// Serves until it is told to stop.
@@ -74,6 +118,11 @@ async fn serve(running: &Running, mut signals: Signals) -> Exit {
             order => obey(running, order),
         }
     }
+    stop(running, signals).await
+}
+
+/// Lets requests in progress end, unless it is told a second time.
+pub(super) async fn stop(running: &Running, mut signals: Signals) -> Exit {
     tracing::info!(target: "hearth", "stopping: requests in progress are answered");
     let drain = running.drain();
     tokio::pin!(drain);
@@ -195,7 +244,7 @@ fn open(url: &str) {
 
 /// Each connection takes a file descriptor, and the usual soft limit of 1024 is there for the sake of
 /// programs that use `select`.
-fn raise_file_limit() {
+pub(super) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         // Refused, it stays as it is, and connections beyond it are shed.
@@ -209,14 +258,14 @@ fn has_room_for_files() -> std::io::Result<()> {
     files.collect::<std::io::Result<Vec<_>>>().map(drop)
 }
 
-fn runtime_failure(error: &std::io::Error) -> Failure {
+pub(super) fn runtime_failure(error: &std::io::Error) -> Failure {
     let message = format!("cannot wait for events: {error}");
     let diagnostic = Diagnostic::error(codes::RUNTIME, message)
         .with_help("raise the limit of open files: ulimit -n");
     Failure { diagnostic, exit: Exit::Failed }
 }
 
-fn fail(mut report: Report, failure: Failure, color: ColorChoice) -> Exit {
+pub(super) fn fail(mut report: Report, failure: Failure, color: ColorChoice) -> Exit {
     report.push(failure.diagnostic);
     complain(&report, color);
     failure.exit

@@ -25,6 +25,7 @@ use super::facts::{
     Bind, CertificateFacts, Dns, Facts, HTTP, HTTPS, MappingFact, NameServer, Port, Seen, Update,
 };
 use crate::{
+    certificates,
     outside::{self, Asker, Front},
     plan::network::{Acme, Network},
     state,
@@ -86,7 +87,7 @@ impl Gatherer<'_> {
     fn listen(&self, facts: &mut Facts, secret: [u8; 32]) -> Option<Handle> {
         let mut builder = Server::builder().workers(1);
         let nothing = handler_fn(async |_| Response::text("hearth doctor\n"));
-        let front = Arc::new(Front::new(secret, Arc::new(nothing)));
+        let front = Arc::new(Front::new(Some(secret), None, Arc::new(nothing)));
         let mut has_any = false;
         for port in [HTTP, HTTPS] {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
@@ -155,7 +156,13 @@ impl Gatherer<'_> {
             } else {
                 None
             };
-            made = self.map(upnp.as_ref().unwrap_or(mapper), &mut facts.ports).await;
+            let mapper = upnp.as_ref().unwrap_or(mapper);
+            if self.is_serving {
+                // Somebody keeps these mappings: they are looked at and left alone.
+                self.look_up(mapper, &mut facts.ports, facts.local_address).await;
+            } else {
+                made = self.map(mapper, &mut facts.ports).await;
+            }
         }
         if facts.router_external.is_none_or(|external| external.is_unspecified()) {
             facts.second_hop = self.second_hop().await;
@@ -166,6 +173,25 @@ impl Gatherer<'_> {
         self.look_inside(facts, secret).await;
         if let Some(mapper) = &mapper {
             self.settle(mapper, &made, &mut facts.ports).await;
+        }
+    }
+
+    /// Whether the router's table shows the mappings that a running server keeps.
+    async fn look_up(
+        &self,
+        mapper: &PortMapper,
+        ports: &mut BTreeMap<u16, Port>,
+        local: Option<IpAddr>,
+    ) {
+        // A router without a table tells nothing; what is seen from outside does.
+        let Ok(list) = mapper.list().await else { return };
+        for (port, state) in ports {
+            let row = list.iter().find(|row| row.external_port == *port);
+            state.mapping = match row {
+                Some(row) if Some(row.internal.ip()) == local => MappingFact::Made,
+                Some(row) => MappingFact::Elsewhere(format!("it leads to {}", row.internal)),
+                None => MappingFact::Unknown,
+            };
         }
     }
 
@@ -209,9 +235,7 @@ impl Gatherer<'_> {
             if is_gone && state.outside != Seen::Here {
                 state.mapping = MappingFact::NotKept;
             }
-            if !self.is_serving {
-                let _ = mapper.delete(mapping).await;
-            }
+            let _ = mapper.delete(mapping).await;
         }
     }
 
@@ -250,8 +274,8 @@ impl Gatherer<'_> {
     /// What the authority's directory says of itself, and the names it goes by in CAA records.
     async fn authority(&self) -> (CertificateFacts, Vec<String>) {
         let acme = self.network.acme.clone().unwrap_or_default();
-        let mut facts =
-            CertificateFacts { is_authority_known: true, ..CertificateFacts::default() };
+        let mut facts = certificates::known(&acme, &self.domain.to_string()).await;
+        facts.is_authority_known = true;
         let host = acme.directory.trim_start_matches("https://").split(['/', ':']).next();
         let mut identities = vec![registered(host.unwrap_or_default())];
         match directory(&acme).await {

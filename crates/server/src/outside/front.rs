@@ -3,30 +3,44 @@
 use std::{fmt, sync::Arc};
 
 use hearth_http_core::{Handler, Request, Response};
+use hearth_tls_acme::Http01;
 
-use super::{PATH, is_nonce, proof};
+use super::{is_nonce, proof};
 
-/// Answers probes, and leaves the rest to another handler.
+/// Answers probes and certification authorities, and leaves the rest to another handler.
 pub struct Front<H> {
-    secret: [u8; 32],
+    secret: Option<[u8; 32]>,
+    http01: Option<Http01>,
     inner: Arc<H>,
 }
 
 impl<H: Handler> Front<H> {
     /// Stands before `inner`.
-    pub fn new(secret: [u8; 32], inner: Arc<H>) -> Self {
-        Self { secret, inner }
+    pub fn new(secret: Option<[u8; 32]>, http01: Option<Http01>, inner: Arc<H>) -> Self {
+        Self { secret, http01, inner }
     }
 }
 
 impl<H: Handler> Handler for Front<H> {
     async fn call(&self, req: Request) -> Response {
-        match req.path().strip_prefix(PATH).filter(|nonce| is_nonce(nonce)) {
-            Some(nonce) => Response::text(proof(&self.secret, nonce)),
-            None => self.inner.call(req).await,
+        // One comparison for every other request.
+        if let Some(known) = req.path().strip_prefix(WELL_KNOWN) {
+            let nonce = known.strip_prefix("hearth-probe/").filter(|nonce| is_nonce(nonce));
+            if let (Some(secret), Some(nonce)) = (&self.secret, nonce) {
+                return Response::text(proof(secret, nonce));
+            }
+            if let Some(http01) = &self.http01
+                && let Some(response) = http01.respond(req.path()).await
+            {
+                return response;
+            }
         }
+        self.inner.call(req).await
     }
 }
+
+/// RFC 8615.
+const WELL_KNOWN: &str = "/.well-known/";
 
 impl<H> fmt::Debug for Front<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

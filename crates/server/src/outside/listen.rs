@@ -45,9 +45,10 @@ impl Prober {
                 return PortSight { error, ..PortSight::default() };
             }
         }
-        // A port of HTTPS says nothing to HTTP, and the other way round.
+        // A port of HTTPS says nothing of use to HTTP, and the other way round.
+        let schemes = if address.port() == 443 { ["https", "http"] } else { ["http", "https"] };
         let mut sight = PortSight { is_open: true, ..PortSight::default() };
-        for scheme in ["http", "https"] {
+        for scheme in schemes {
             match self.fetch(scheme, address, wish).await {
                 Ok(answer) => {
                     return PortSight { is_open: true, answer: Some(answer), error: None };
@@ -71,6 +72,10 @@ impl Prober {
         let response = self.client.send(request.with_timeout(FETCH_TIMEOUT)).await;
         let response = response.map_err(|error| causes(&error))?;
         let status = response.status();
+        // So servers answer who speaks HTTP to a port of HTTPS.
+        if status == StatusCode::BAD_REQUEST {
+            return Err("what answers there did not understand HTTP".to_owned());
+        }
         if status != StatusCode::OK {
             return Ok(format!("status {status}"));
         }

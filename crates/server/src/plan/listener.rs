@@ -130,6 +130,8 @@ fn check_tls(checks: &mut Checks<'_>, config: &Config, listeners: &[Listener]) {
     let tls_listener = listeners.iter().find(|listener| listener.is_tls);
     let mut with_tls = config.sites.iter().filter_map(|site| site.tls.as_ref());
     match (tls_listener, with_tls.next()) {
+        // An authority brings them.
+        (Some(_), None) if config.tls.acme.is_some() => {}
         (Some(listener), None) => {
             let message = format!("the listener on {} has no certificate", listener.address);
             let help = "give a site its `tls = { certificate = \"cert.pem\", key = \"key.pem\" }`";

@@ -84,6 +84,19 @@ impl Plan {
         ((!report.has_errors()).then_some(plan), report)
     }
 
+    /// The names of every site that an authority is asked for a certificate for; each list is one.
+    #[must_use]
+    pub fn managed(&self) -> Vec<Vec<String>> {
+        let is_managed = |site: &&Site| site.certificate.is_none() && !site.hosts.is_empty();
+        self.sites.iter().filter(is_managed).map(|site| site.hosts.clone()).collect()
+    }
+
+    /// The certificates that the sites bring.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<hearth_net::Certificate> {
+        self.sites.iter().filter_map(|site| site.certificate.clone()).collect()
+    }
+
     /// The part of a plan that is about the network, for commands that serve nothing.
     pub fn network(config: &Config, document: &Document) -> (Option<network::Network>, Report) {
         let mut checks = Checks { document, report: document.report() };

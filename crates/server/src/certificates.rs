@@ -1,0 +1,217 @@
+//! From the configuration to who has certificates.
+
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use hearth_netsvc::{
+    ddns::{Dns01, Dns01Error, Dns01Record, ProviderContext, Remedy},
+    dns::{DnsClient, DnsOptions},
+};
+use hearth_tls_acme::{
+    Authority, CertRequest, Challenges, Code, DnsSolver, Eab, FileStorage, HookSolver, Loaded,
+    Manager, ManagerOptions, Name, OnDemand, Roots, SolverError, SolverFuture, Storage, Vault,
+};
+use tokio::sync::Mutex;
+
+use crate::{
+    config::{Challenge, LETS_ENCRYPT},
+    doctor::facts::CertificateFacts,
+    outside,
+    plan::network::{Acme, Ddns},
+    state,
+};
+
+/// The manager that a configuration describes.
+///
+/// # Errors
+/// Why there is none, in a sentence.
+pub fn manager(acme: &Acme, ddns: Option<&Ddns>) -> Result<Manager, String> {
+    let mut options = ManagerOptions::new(storage(acme)?);
+    options.authorities = vec![authority(acme)?];
+    options.contact = acme.email.iter().cloned().collect();
+    options.challenges = challenges(acme, ddns)?;
+    if !acme.allow.is_empty() || acme.ask.is_some() {
+        let allow = acme.allow.iter().map(|name| name.parse::<Name>());
+        let allow = allow.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        let mut on_demand = OnDemand::allow(allow);
+        on_demand.ask.clone_from(&acme.ask);
+        options.on_demand = Some(on_demand);
+    }
+    Ok(Manager::new(options))
+}
+
+/// A request for these names.
+///
+/// # Errors
+/// Which of them is none.
+pub fn request(names: &[String], acme: &Acme) -> Result<CertRequest, String> {
+    let names = names.iter().map(|name| name.parse::<Name>());
+    let names = names.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let mut request = CertRequest::new(names).map_err(|error| error.to_string())?;
+    request.profile.clone_from(&acme.profile);
+    Ok(request)
+}
+
+/// What is known of the certificate for a name and of the last attempt to have one.
+pub async fn known(acme: &Acme, name: &str) -> CertificateFacts {
+    let mut facts = CertificateFacts::default();
+    let Ok(request) = request(&[name.to_owned()], acme) else { return facts };
+    // A doctor makes no folders.
+    let Some(storage) = acme.storage.is_dir().then(|| storage(acme).ok()).flatten() else {
+        return facts;
+    };
+    let id = request.id();
+    let unix = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    };
+    let now = unix(SystemTime::now());
+    if let Ok(Loaded::Current(stored) | Loaded::Previous(stored, _)) =
+        Vault::new(storage.clone()).load(&id).await
+    {
+        let left = unix(stored.not_after).cast_signed() - now.cast_signed();
+        facts.seconds_left = Some(left);
+    }
+    let state = storage.load(&format!("state/{id}.json")).await.ok().flatten();
+    let state = state.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    let Some(state) = state else { return facts };
+    let code = Code::ALL.iter().find(|code| state["last_code"] == code.as_str());
+    let retry_at = state["retry_at"].as_u64().unwrap_or(0);
+    match code {
+        Some(Code::RateLimited | Code::LedgerLimit) if retry_at > now => {
+            facts.limited =
+                Some((retry_at - now, "it limits how many certificates one may have".to_owned()));
+        }
+        Some(code) if state["failures"].as_u64().is_some_and(|count| count > 0) => {
+            facts.failed = Some((code.as_str().to_owned(), code.fix().to_owned()));
+        }
+        _ => {}
+    }
+    facts
+}
+
+/// Where certificates are kept.
+///
+/// # Errors
+/// Why they cannot be.
+pub fn storage(acme: &Acme) -> Result<Arc<dyn Storage>, String> {
+    let folder = &acme.storage;
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", folder.display());
+    state::make_private(folder).map_err(|error| failed(&error))?;
+    Ok(Arc::new(FileStorage::open(folder).map_err(|error| failed(&error))?))
+}
+
+fn authority(acme: &Acme) -> Result<Authority, String> {
+    let mut authority = if acme.directory == LETS_ENCRYPT {
+        Authority::lets_encrypt()
+    } else {
+        // The account's file is named after the host.
+        let host = acme.directory.trim_start_matches("https://").split('/').next();
+        let keep =
+            |char: char| if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '-' };
+        let name: String = host.unwrap_or_default().chars().map(keep).collect();
+        Authority::new(name, &acme.directory)
+    };
+    if let Some(staging) = &acme.staging {
+        authority.staging = Some(staging.clone());
+    }
+    if let Some(file) = &acme.ca_file {
+        authority.roots = Roots::File(file.clone());
+    }
+    if let Some((id, key)) = &acme.eab {
+        authority.eab = Some(Eab::new(id, key).map_err(|error| error.to_string())?);
+    }
+    Ok(authority)
+}
+
+fn challenges(acme: &Acme, ddns: Option<&Ddns>) -> Result<Challenges, String> {
+    let wants = |challenge| acme.challenge.is_none_or(|wanted| wanted == challenge);
+    let mut challenges = Challenges::default();
+    challenges.http01 = wants(Challenge::Http01);
+    challenges.tls_alpn01 = wants(Challenge::TlsAlpn01);
+    if wants(Challenge::Dns01) {
+        challenges.dns01 = solver(acme, ddns)?;
+        if challenges.dns01.is_none() && acme.challenge.is_some() {
+            return Err("dns-01 needs `ddns` or `tls.acme.dns_hook`".to_owned());
+        }
+    }
+    Ok(challenges)
+}
+
+fn solver(acme: &Acme, ddns: Option<&Ddns>) -> Result<Option<Arc<dyn DnsSolver>>, String> {
+    if let Some(program) = &acme.dns_hook {
+        return Ok(Some(Arc::new(HookSolver::new(program))));
+    }
+    let Some(ddns) = ddns.filter(|ddns| ddns.settings.info().has_txt) else { return Ok(None) };
+    let dns = DnsClient::new(DnsOptions::from_system());
+    let client = outside::client(None).map_err(|error| error.to_string())?;
+    let context = ProviderContext::new(client, dns.clone());
+    let provider = ddns.settings.build(&context).map_err(|error| error.to_string())?;
+    Ok(Some(Arc::new(ByProvider { dns01: Dns01::new(provider, dns), shown: Mutex::default() })))
+}
+
+/// Answers to DNS-01 through the service of dynamic DNS.
+struct ByProvider {
+    dns01: Dns01,
+    /// By the name and value that the manager knows.
+    shown: Mutex<HashMap<(String, String), Dns01Record>>,
+}
+
+impl ByProvider {
+    async fn record(&self, name: &str, value: &str) -> Option<Dns01Record> {
+        let key = (name.to_owned(), value.to_owned());
+        self.shown.lock().await.get(&key).cloned()
+    }
+}
+
+impl DnsSolver for ByProvider {
+    fn present<'a>(&'a self, name: &'a str, value: &'a str) -> SolverFuture<'a> {
+        Box::pin(async move {
+            let domain = name.strip_prefix("_acme-challenge.").unwrap_or(name);
+            let record = self.dns01.present(domain, value).await.map_err(|error| told(&error))?;
+            self.shown.lock().await.insert((name.to_owned(), value.to_owned()), record);
+            Ok(())
+        })
+    }
+
+    fn wait<'a>(&'a self, name: &'a str, value: &'a str) -> SolverFuture<'a> {
+        Box::pin(async move {
+            match self.record(name, value).await {
+                Some(record) => match self.dns01.wait(&record).await {
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(told(&error)),
+                },
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn cleanup<'a>(&'a self, name: &'a str, value: &'a str) -> SolverFuture<'a> {
+        Box::pin(async move {
+            if let Some(record) = self.record(name, value).await {
+                self.dns01.clean_up(&record).await.map_err(|error| told(&error))?;
+                self.shown.lock().await.remove(&(name.to_owned(), value.to_owned()));
+            }
+            Ok(())
+        })
+    }
+}
+
+impl std::fmt::Debug for ByProvider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ByProvider")
+    }
+}
+
+fn told(error: &Dns01Error) -> SolverError {
+    let text = format!("{} [{}]", outside::causes(error), error.code());
+    match error {
+        Dns01Error::Provider(inner) if inner.kind().remedy() == Remedy::Later => {
+            let told = SolverError::new(text);
+            match inner.retry_after() {
+                Some(wait) => told.with_retry_after(wait),
+                None => told,
+            }
+        }
+        Dns01Error::NotPropagated(_) | Dns01Error::Lookup { .. } => SolverError::new(text),
+        _ => SolverError::permanent(text),
+    }
+}

@@ -1,0 +1,132 @@
+//! `hearth up`
+
+use std::{
+    io::{IsTerminal, stdout},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use clap::Args;
+use hearth_netsvc::dns::Name;
+
+use super::{
+    ColorChoice, SourceArgs, complain, ddns,
+    load::{Loaded, load_up},
+    one_shot::Answer,
+    serve,
+};
+use crate::{
+    assemble::{self, Before, Failure},
+    certificates,
+    codes::Exit,
+    plan::Plan,
+    signals::Signals,
+    state,
+    status::Lock,
+    up::{
+        Keep,
+        board::{Board, Show},
+        keep,
+    },
+};
+
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// The name that the site shall be reached by
+    #[arg(value_name = "DOMAIN")]
+    domain: String,
+    /// The folder that is served, unless the configuration has a site of that name
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The configuration file; without it ./hearth.toml, if there is one
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set any key of the configuration, such as tls.acme.email=me@example.com
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Tell each change as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &UpArgs, color: ColorChoice) -> Exit {
+    let refuse = |why: String, exit| Answer::refused(why).with_exit(exit).tell(args.json);
+    let domain: Name = match args.domain.parse() {
+        Ok(domain) => domain,
+        Err(error) => {
+            return refuse(format!("`{}` is not a domain: {error}", args.domain), Exit::Usage);
+        }
+    };
+    let source = SourceArgs::of_file(args.config.clone(), args.set.clone());
+    let Loaded { plan, mut report, .. } =
+        match load_up(&source, &domain.to_string(), args.dir.as_ref()) {
+            Ok(loaded) => loaded,
+            Err(report) => {
+                complain(&report, color);
+                return Exit::Config;
+            }
+        };
+    let exit = assemble::check_addresses(&plan, &mut report);
+    if !report.is_empty() {
+        complain(&report, color);
+    }
+    if exit != Exit::Ok {
+        return exit;
+    }
+    let lock = match Lock::take() {
+        Ok(lock) => lock,
+        Err(error) => {
+            let why = format!("another `hearth up` of this user runs already, or {error}");
+            return refuse(why, Exit::Refused);
+        }
+    };
+    serve::raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(error.to_string(), Exit::Failed),
+    };
+    let show = show(args, color);
+    match runtime.block_on(up(&plan, domain, lock, show)) {
+        Ok(exit) => exit,
+        Err(failure) => serve::fail(report, failure, color),
+    }
+}
+
+fn show(args: &UpArgs, color: ColorChoice) -> Show {
+    if args.json {
+        Show::Json
+    } else if stdout().is_terminal() {
+        Show::Live { has_color: color.is_wanted(&stdout()) }
+    } else {
+        Show::Lines
+    }
+}
+
+async fn up(plan: &Plan, domain: Name, lock: Lock, show: Show) -> Result<Exit, Failure> {
+    let mut signals = Signals::new().map_err(|error| serve::runtime_failure(&error))?;
+    let log = assemble::install_log(plan)?;
+    let board = Arc::new(Board::new(&domain.to_string(), lock, show));
+    let acme = plan.network.acme.clone().unwrap_or_default();
+    let failed = |why: String| assemble::refused(&why);
+    let manager = certificates::manager(&acme, plan.network.ddns.as_ref()).map_err(failed)?;
+    let secret = state::secret(&state::folder(), "probe-secret")
+        .map_err(|error| failed(error.to_string()))?;
+    let before = Before { probe_secret: Some(secret), manager: Some(manager.clone()) };
+    let running = assemble::start(plan, Some(log), &before)?;
+    let addresses: Vec<_> = running.addresses().iter().map(ToString::to_string).collect();
+    board.ok("listen", addresses.join(", "));
+    let mut ports: Vec<u16> = running.addresses().iter().map(std::net::SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let names = plan.managed();
+    let updater = match plan.network.ddns {
+        Some(_) => Some(ddns::updater(&plan.network, &names.concat()).map_err(failed)?),
+        None => None,
+    };
+    let network = plan.network.clone();
+    let kept = Keep { domain, names, ports, network, manager, secret, board };
+    keep(kept, updater, async { while signals.next().await != crate::signals::Order::Stop {} })
+        .await;
+    Ok(serve::stop(&running, signals).await)
+}
