@@ -336,6 +336,14 @@ impl WalWriter {
             flags: frame::FLAG_CLEAN,
             payload: Bytes::new(),
         };
+        // Recovery takes the mark as proof that the file's name is durable, so that comes first.
+        let need = frame::encoded_len(0, self.config.key.is_some()) as u64;
+        if self.position % self.config.file_bytes + need + ALIGN > self.config.file_bytes {
+            self.roll()?;
+        }
+        if self.active.needs_dir_sync {
+            self.sync()?;
+        }
         let end = self.position % self.config.file_bytes + 2 * ALIGN;
         if end < self.config.file_bytes {
             // A recycled file may hold old frames further on; they go before the mark is written.
