@@ -1,11 +1,11 @@
 //! Answers to DNS-01 challenges (RFC 8555 §8.4).
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use super::{DnsProvider, Notice, ProviderError};
+use super::{DnsProvider, Notice, ProviderError, Remedy};
 use crate::dns::{DnsClient, DnsError, Expected, InvalidName, Name, Propagation, Waiting};
 
 /// Shows the answers to DNS-01 challenges, and takes them away again.
@@ -16,8 +16,8 @@ pub struct Dns01 {
     provider: Arc<dyn DnsProvider>,
     dns: DnsClient,
     waiting: Waiting,
-    /// What is shown now. Held during changes too: services read and write whole sets of records.
-    shown: Mutex<Vec<Dns01Record>>,
+    /// What is shown now, by domain. Held during changes too: services read and write whole sets of records.
+    shown: Mutex<Vec<(Name, Dns01Record)>>,
 }
 
 /// An answer that is shown.
@@ -88,6 +88,26 @@ impl Dns01Error {
         }
     }
 
+    /// Whether somebody must act before trying again can help.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Lookup { .. } | Self::NotPropagated(_) => false,
+            Self::Alias { source, .. } => matches!(source, DnsError::AliasLoop { .. }),
+            Self::InvalidDomain { .. } | Self::TooMany { .. } => true,
+            Self::Provider(error) => error.kind().remedy() != Remedy::Later,
+        }
+    }
+
+    /// How long the service wants to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Provider(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
     /// What whoever must act can do.
     #[must_use]
     pub fn fix(&self) -> &'static str {
@@ -117,7 +137,23 @@ impl Dns01 {
         self
     }
 
-    /// Shows an answer for a domain, with or without `*.` before it. Aliases are followed, so that a
+    /// Where the answer for a domain belongs, for whoever has not kept what [`present`](Self::present)
+    /// returned: what is shown already, or else what the aliases say now.
+    ///
+    /// # Errors
+    /// [`Dns01Error::Alias`] or [`Dns01Error::InvalidDomain`].
+    pub async fn record(&self, domain: &str, value: &str) -> Result<Dns01Record, Dns01Error> {
+        let base = base_of(domain)?;
+        let shown = self.shown.lock().await;
+        let held = shown.iter().find(|(of, held)| *of == base && held.value == value);
+        if let Some((_, held)) = held {
+            return Ok(held.clone());
+        }
+        drop(shown);
+        Ok(Dns01Record { name: self.place(&base).await?, value: value.to_owned() })
+    }
+
+    /// Shows an answer for a domain, with or without `*.` or `_acme-challenge.` before it. Aliases are followed, so that a
     /// zone without an interface can point its challenges to one that has one.
     ///
     /// # Errors
@@ -126,15 +162,17 @@ impl Dns01 {
     /// # Cancel safety
     /// The record may be there or not; it is removed by the `clean_up` of an answer with that value.
     pub async fn present(&self, domain: &str, value: &str) -> Result<Dns01Record, Dns01Error> {
-        let record = Dns01Record { name: self.place(domain).await?, value: value.to_owned() };
+        let base = base_of(domain)?;
+        let record = Dns01Record { name: self.place(&base).await?, value: value.to_owned() };
         let mut shown = self.shown.lock().await;
-        let beside = shown.iter().filter(|other| other.name == record.name && **other != record);
+        let others = shown.iter().map(|(_, other)| other);
+        let beside = others.filter(|other| other.name == record.name && **other != record);
         let count_max = self.provider.capabilities().txt_count_max;
         if u32::try_from(beside.count()).unwrap_or(u32::MAX) >= count_max {
             return Err(Dns01Error::TooMany { provider: self.provider.name(), count_max });
         }
         self.provider.add_txt(&record.name, value).await?;
-        shown.push(record.clone());
+        shown.push((base, record.clone()));
         info!(name = %record.name, "the answer to a challenge was handed to the service");
         Ok(record)
     }
@@ -164,15 +202,15 @@ impl Dns01 {
         if let Err(error) = &removed {
             warn!(code = error.kind().code(), name = %record.name, "an answer is left over: {error}");
         }
-        shown.retain(|other| other != record);
+        shown.retain(|(_, other)| other != record);
         Ok(removed?)
     }
 
     /// Where the answer for a domain belongs.
-    async fn place(&self, domain: &str) -> Result<Name, Dns01Error> {
-        let invalid = |source| Dns01Error::InvalidDomain { domain: domain.to_owned(), source };
-        let base: Name = domain.strip_prefix("*.").unwrap_or(domain).parse().map_err(invalid)?;
-        let name = base.child("_acme-challenge").map_err(invalid)?;
+    async fn place(&self, base: &Name) -> Result<Name, Dns01Error> {
+        let name = base
+            .child(LABEL)
+            .map_err(|source| Dns01Error::InvalidDomain { domain: base.to_string(), source })?;
         match self.dns.follow_aliases(&name).await {
             Ok(target) => Ok(target),
             // Nobody to ask: the plain name is right unless there is an alias.
@@ -181,3 +219,19 @@ impl Dns01 {
         }
     }
 }
+
+impl fmt::Debug for Dns01 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dns01").field("provider", &self.provider.name()).finish_non_exhaustive()
+    }
+}
+
+/// The domain itself: without `*.`, and without the label that answers stand under.
+fn base_of(domain: &str) -> Result<Name, Dns01Error> {
+    let base = domain.strip_prefix("*.").unwrap_or(domain);
+    let base = base.strip_prefix(LABEL).and_then(|rest| rest.strip_prefix('.')).unwrap_or(base);
+    base.parse().map_err(|source| Dns01Error::InvalidDomain { domain: domain.to_owned(), source })
+}
+
+/// RFC 8555 §8.4.
+const LABEL: &str = "_acme-challenge";

@@ -334,6 +334,8 @@ async fn challenges(bind: &Bind) {
     let wild = dns01.present("*.example.test", "second").await.unwrap();
     assert_eq!(plain.name, name("_acme-challenge.example.test"));
     assert_eq!(plain.name, wild.name);
+    let again = dns01.record("_acme-challenge.example.test", "second").await.unwrap();
+    assert_eq!(again, wild);
     for record in [&plain, &wild] {
         let state = dns01.wait(record).await.unwrap();
         assert!(state.is_complete(), "{state}");
@@ -348,11 +350,14 @@ async fn challenges(bind: &Bind) {
 
     let delegated = dns01.present("alias.example.test", "third").await.unwrap();
     assert_eq!(delegated.name, name("alias.dyn.test"), "where the alias leads");
+    let again = dns01.record("alias.example.test", "other").await.unwrap();
+    assert_eq!(again.name, delegated.name);
     dns01.wait(&delegated).await.unwrap();
     dns01.clean_up(&delegated).await.unwrap();
 
     let error = dns01.present("loop.example.test", "x").await.unwrap_err();
     assert_eq!((error.code(), error.fix().is_empty()), ("H-DNS-021", false));
+    assert!(error.is_permanent() && error.retry_after().is_none());
     let error = dns01.present("a b", "x").await.unwrap_err();
     assert!(matches!(error, Dns01Error::InvalidDomain { .. }));
 }
