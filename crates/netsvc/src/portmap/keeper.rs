@@ -15,7 +15,7 @@ use super::{
     MapError, MapRequest, MapperOptions, Mapping, Method, PortMapper, Presence, RouterClock,
 };
 
-/// What a keeper asks of a router. [`PortMapper`] is one; tests bring others.
+/// What a keeper asks of a router. [`FoundLater`] passes it on to a [`PortMapper`]; tests bring others.
 pub trait Router: Send + Sync + 'static {
     /// Finds the router, or finds it again.
     fn find(&self) -> impl Future<Output = Result<(), MapError>> + Send;
