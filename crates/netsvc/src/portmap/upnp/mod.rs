@@ -13,5 +13,5 @@ pub mod ssdp;
 mod url;
 mod xml;
 
-pub use self::url::LocalUrl;
-pub(crate) use self::{igd::Igd, xml::Refusal};
+pub(crate) use self::igd::Igd;
+pub use self::{url::LocalUrl, xml::Refusal};
