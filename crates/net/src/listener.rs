@@ -199,22 +199,9 @@ fn prepare(socket: &Socket, limits: &NetLimits) {
     // Neither is worth a refusal to start.
     let _ = socket.set_tcp_nodelay(true);
     #[cfg(target_os = "linux")]
-    {
-        let _ = socket.set_tcp_user_timeout(Some(limits.tcp_user_timeout));
-        // Nothing is congested within one machine, where the pauses of BBR, or of CUBIC's careful
-        // start, put the reader to sleep after each segment: waking it costs more than sending.
-        if is_loopback(socket) {
-            let _ = socket.set_tcp_congestion(b"reno");
-        }
-    }
+    let _ = socket.set_tcp_user_timeout(Some(limits.tcp_user_timeout));
     #[cfg(not(target_os = "linux"))]
     let _ = limits;
-}
-
-#[cfg(target_os = "linux")]
-fn is_loopback(socket: &Socket) -> bool {
-    let address = socket.local_addr().ok().and_then(|address| address.as_socket());
-    address.is_some_and(|address| address.ip().to_canonical().is_loopback())
 }
 
 /// Whether the kernel spreads connections over sockets that share a port.
@@ -261,12 +248,6 @@ mod tests {
             assert!(accepted.tcp_nodelay().expect("an option"));
             let timeout = accepted.tcp_user_timeout().expect("an option");
             assert_eq!(timeout, Some(limits.tcp_user_timeout));
-            assert!(accepted.tcp_congestion().expect("an option").starts_with(b"reno"));
         }
-        let everywhere = Listener::bind(([0, 0, 0, 0], 0)).open(&limits, 1).expect("free");
-        let socket = Socket::from(everywhere.sockets.into_iter().next().expect("one"));
-        let system = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let of = |socket: &Socket| socket.tcp_congestion().expect("an option");
-        assert_eq!(of(&socket), of(&system), "only the loopback is known to be without congestion");
     }
 }
