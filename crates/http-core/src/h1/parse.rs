@@ -260,7 +260,10 @@ fn read_version(text: &[u8]) -> Result<Option<bool>, Refusal> {
 fn refuse_version(text: &[u8]) -> Result<Option<bool>, Refusal> {
     let is_begun = b"HTTP/".iter().zip(text).all(|(known, byte)| known == byte);
     match memchr::memchr(b'\n', text).map(|end| text.split_at(end).0) {
-        None if is_begun && text.iter().all(|byte| is_value_byte(*byte) || *byte == b'\r') => {
+        // A CR is the beginning of the line's end, or bare (RFC 9112 §2.2).
+        None if is_begun
+            && text.strip_suffix(b"\r").unwrap_or(text).iter().all(|byte| is_value_byte(*byte)) =>
+        {
             Ok(None)
         }
         Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor, b'\r'])
