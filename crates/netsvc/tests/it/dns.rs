@@ -41,11 +41,20 @@ fn answer(asked: &[u8], flags: u16, address: Ipv4Addr) -> Vec<u8> {
 const GOOD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const FORGED: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 66);
 
+/// Sockets of both kinds on one port; what is free for one of them may not be for the other.
+async fn both_kinds() -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+}
+
 /// Answers each question over UDP with these packets, and over TCP properly.
 async fn server(packets: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync + 'static) -> SocketAddr {
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (udp, tcp) = both_kinds().await;
     let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(address).await.unwrap();
     tokio::spawn(async move {
         let mut buffer = [0; 512];
         while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
@@ -165,9 +174,8 @@ async fn nobody_there() {
 
 #[tokio::test]
 async fn a_server_that_is_slower_than_we_are_patient() {
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (udp, tcp) = both_kinds().await;
     let at = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(at).await.unwrap();
     let task = tokio::spawn(async move {
         // One byte, and then nothing.
         let (mut io, _) = tcp.accept().await.unwrap();

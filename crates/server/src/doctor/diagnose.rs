@@ -192,7 +192,8 @@ fn carrier_nat(facts: &Facts) -> Finding {
             CARRIER_FIX,
         );
     }
-    let external = facts.router_external?;
+    // A router that says 0.0.0.0 has no address to tell: it is silent, not behind a shared one.
+    let external = facts.router_external.filter(|external| !external.is_unspecified())?;
     let differs = facts.public_v4.is_some_and(|public| IpAddr::V4(public) != external);
     if !(is_shared(external) || differs && !is_private(external)) {
         return None;

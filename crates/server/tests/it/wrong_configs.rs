@@ -564,6 +564,14 @@ const ROWS: &[Row] = &[
         "`net=loud` is neither a level nor component=level",
         "debug",
     ),
+    row(
+        "half an account binding",
+        "tls.acme.eab_key_id = 'kid'\n[[sites]]\nroot = 'site'\n",
+        "H-SRV-019",
+        "1:23",
+        "`eab_key_id` without `eab_hmac_key`",
+        "give both, or none",
+    ),
     Row {
         variable: ("HEARTH_LIMITS__MAX_HEADERS", "many"),
         ..row(
