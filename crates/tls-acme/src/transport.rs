@@ -143,29 +143,9 @@ impl Transport {
         if status.is_success() {
             return Ok((bytes, retry_after));
         }
-        let mut failure = match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                let sentence = format!("The authority answers {status}.");
-                Failure::of(
-                    FailureKind::RateLimited,
-                    Code::RateLimited,
-                    &self.inner.authority,
-                    sentence,
-                )
-            }
-            _ if status.is_server_error() => {
-                let sentence = format!("The authority answers {status}.");
-                Failure::of(
-                    FailureKind::Authority,
-                    Code::ServerError,
-                    &self.inner.authority,
-                    sentence,
-                )
-            }
-            _ => self.garbage(),
-        };
-        failure.retry_after = retry_after;
-        Err(failure)
+        // For a page that is only read, 503 is how some say that it is read too often.
+        let is_limit = status == StatusCode::SERVICE_UNAVAILABLE;
+        Err(self.refused(status, is_limit, retry_after))
     }
 
     fn fresh_directory(&self) -> Option<Bytes> {
@@ -177,6 +157,28 @@ impl Transport {
     pub(crate) fn garbage(&self) -> Failure {
         let sentence = format!("What {} answers is not ACME.", self.inner.directory);
         Failure::of(FailureKind::Authority, Code::Garbage, &self.inner.authority, sentence)
+    }
+
+    /// What a status means that comes without a problem document.
+    fn refused(
+        &self,
+        status: StatusCode,
+        is_limit: bool,
+        retry_after: Option<Duration>,
+    ) -> Failure {
+        let is_limit = is_limit || status == StatusCode::TOO_MANY_REQUESTS;
+        let mut failure = if is_limit || status.is_server_error() {
+            let (kind, code) = match is_limit {
+                true => (FailureKind::RateLimited, Code::RateLimited),
+                false => (FailureKind::Authority, Code::ServerError),
+            };
+            let sentence = format!("The authority answers {status}.");
+            Failure::of(kind, code, &self.inner.authority, sentence)
+        } else {
+            self.garbage()
+        };
+        failure.retry_after = retry_after;
+        failure
     }
 
     /// What a failed exchange means.
@@ -242,29 +244,7 @@ impl Transport {
             .is_some_and(|value| value.as_bytes().starts_with(b"application/problem+json"));
         if !status.is_success() && !is_problem {
             // instant-acme would complain about the JSON; what matters is who answers, and when to come back.
-            let mut failure = match status {
-                StatusCode::TOO_MANY_REQUESTS => {
-                    let sentence = "The authority limits how often we may ask.".to_owned();
-                    Failure::of(
-                        FailureKind::RateLimited,
-                        Code::RateLimited,
-                        &self.inner.authority,
-                        sentence,
-                    )
-                }
-                _ if status.is_server_error() => {
-                    let sentence = format!("The authority answers {status}.");
-                    Failure::of(
-                        FailureKind::Authority,
-                        Code::ServerError,
-                        &self.inner.authority,
-                        sentence,
-                    )
-                }
-                _ => self.garbage(),
-            };
-            failure.retry_after = retry_after;
-            return Err(failure);
+            return Err(self.refused(status, false, retry_after));
         }
         {
             let mut seen = seen.lock();
