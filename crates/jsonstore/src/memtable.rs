@@ -41,7 +41,21 @@ pub(crate) struct Memtable {
     last_seq: AtomicU64,
 }
 
-type Shard = RwLock<BTreeMap<MemKey, Option<Bytes>>>;
+/// The versions of one keyspace.
+#[derive(Debug, Default)]
+pub(crate) struct Shard(RwLock<BTreeMap<MemKey, Option<Bytes>>>);
+
+impl Shard {
+    /// The newest version at or below `snapshot`.
+    pub(crate) fn get(&self, key: &[u8], snapshot: u64) -> Option<(u64, Option<Bytes>)> {
+        let shard = self.0.read();
+        let from = Probe::new(key, snapshot);
+        let (found, value) = shard
+            .range::<dyn Keyed, _>((Bound::Included(&from as &dyn Keyed), Bound::Unbounded))
+            .next()?;
+        (found.key == key).then(|| (found.seq, value.clone()))
+    }
+}
 
 impl Memtable {
     pub(crate) fn new() -> Self {
@@ -61,7 +75,7 @@ impl Memtable {
         let mut shards = BTreeMap::new();
         let build = |entries: Vec<Entry>| -> Shard {
             let pairs = entries.into_iter().map(|e| (MemKey::new(e.key, e.seq), e.value));
-            RwLock::new(pairs.collect())
+            Shard(RwLock::new(pairs.collect()))
         };
         for entries in keyspaces.values() {
             for entry in entries {
@@ -98,7 +112,7 @@ impl Memtable {
             Some(shard) => shard,
             None => Arc::clone(self.shards.write().entry(keyspace).or_default()),
         };
-        shard.write().insert(MemKey::new(key, seq), value);
+        shard.0.write().insert(MemKey::new(key, seq), value);
     }
 
     /// The newest version at or below `snapshot`.
@@ -108,13 +122,12 @@ impl Memtable {
         key: &[u8],
         snapshot: u64,
     ) -> Option<(u64, Option<Bytes>)> {
-        let shard = self.shard(keyspace)?;
-        let shard = shard.read();
-        let from = Probe::new(key, snapshot);
-        let (found, value) = shard
-            .range::<dyn Keyed, _>((Bound::Included(&from as &dyn Keyed), Bound::Unbounded))
-            .next()?;
-        (found.key == key).then(|| (found.seq, value.clone()))
+        self.shard(keyspace)?.get(key, snapshot)
+    }
+
+    /// What it holds of one keyspace, if anything.
+    pub(crate) fn shard(&self, keyspace: u32) -> Option<Arc<Shard>> {
+        self.shards.read().get(&keyspace).cloned()
     }
 
     /// Up to `limit` entries from (`key`, `seq`) on, in order.
@@ -127,7 +140,7 @@ impl Memtable {
         limit: usize,
     ) -> Vec<Entry> {
         let Some(shard) = self.shard(keyspace) else { return Vec::new() };
-        let shard = shard.read();
+        let shard = shard.0.read();
         let from = Probe::new(key, seq);
         let from: &dyn Keyed = &from;
         let bound = if after { Bound::Excluded(from) } else { Bound::Included(from) };
@@ -170,10 +183,6 @@ impl Memtable {
 
     pub(crate) fn first_lsn(&self) -> u64 {
         self.first_lsn.load(Relaxed)
-    }
-
-    fn shard(&self, keyspace: u32) -> Option<Arc<Shard>> {
-        self.shards.read().get(&keyspace).cloned()
     }
 }
 

@@ -116,6 +116,27 @@ impl Collection {
         self.read(keyspace, &id, View::Snapshot(snapshot.seq())).await
     }
 
+    /// The documents with these ids in their order, `None` for an id there is none with; all as of
+    /// one moment. Cheaper than one by one: what lies together is read once.
+    ///
+    /// # Errors
+    /// I/O errors and [`Error::Corruption`].
+    pub async fn get_many(
+        &self,
+        ids: impl IntoIterator<Item = impl Into<Id>>,
+    ) -> Result<Vec<Option<Document>>> {
+        let keys: Vec<Bytes> = ids.into_iter().map(|id| Bytes::from(id.into().0)).collect();
+        let Some(keyspace) = self.existing() else {
+            self.core().check_open()?;
+            return Ok(vec![None; keys.len()]);
+        };
+        let view = View::Newest(self.store.session.seq());
+        let work = move |core: &Arc<Core>| core.documents(keyspace, &keys, view);
+        let found = self.store.run_from_memory(work).await?;
+        let document = |(rev, json)| Document { rev, json };
+        Ok(found.into_iter().map(|found| found.map(document)).collect())
+    }
+
     /// Changes fields of a document; `false` if there is none with this id.
     ///
     /// # Errors

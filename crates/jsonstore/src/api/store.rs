@@ -10,7 +10,7 @@ use std::{
 
 use super::{Collection, Isolation, Keyspace, Load, Transaction, executor::may_block};
 use crate::{
-    engine::{Core, Hold, KeyspaceKind, OpenStep, Threads, VerifyReport},
+    engine::{Blocking, Core, Hold, KeyspaceKind, OpenStep, Threads, VerifyReport, is_would_block},
     error::{Error, Result},
     lsm::LEVELS,
     options::Options,
@@ -242,6 +242,23 @@ impl Store {
         }
         let shared = Arc::clone(core);
         core.pool.run(move || work(&shared)).await
+    }
+
+    /// Runs work on the caller's thread while it finds everything in memory, else where it may block.
+    pub(crate) async fn run_from_memory<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Arc<Core>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let core = self.core();
+        core.check_open()?;
+        let here = {
+            let _forbid = (!may_block() && core.options.env.has_threads()).then(Blocking::forbid);
+            work(core)
+        };
+        match here {
+            Err(e) if is_would_block(&e) => self.run(work).await,
+            other => other,
+        }
     }
 
     async fn back_off(&self, attempt: u32) {

@@ -1,6 +1,7 @@
 //! The engine: everything below the API, synchronous, deterministic given `Vfs` and `Env`.
 
 mod background;
+mod batch;
 mod ingest;
 mod open;
 mod pace;

@@ -13,7 +13,7 @@ use crate::{
     codec::hash_key,
     error::{Error, Result},
     jb1,
-    lsm::MergeIter,
+    lsm::{MergeIter, Tree},
 };
 
 /// Memory that a thread keeps for the next document.
@@ -25,7 +25,7 @@ thread_local! {
 }
 
 /// The JSON text of a document, in memory of just its size.
-fn printed(value: &[u8]) -> Result<Bytes> {
+pub(super) fn printed(value: &[u8]) -> Result<Bytes> {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
         jb1::print(value, scratch)?;
@@ -74,13 +74,26 @@ impl Core {
         key: &[u8],
         floor: u64,
     ) -> Result<(u64, Option<Version>)> {
-        loop {
-            let snapshot = self.log.visible().max(floor);
-            let tree = self.tree();
-            // Compaction may have collapsed versions of a snapshot nobody registered.
-            if snapshot >= tree.gc_seq {
-                return Ok((snapshot, tree.get(keyspace, key, snapshot)?));
+        let (tree, snapshot) = self.moment(View::Newest(floor))?;
+        Ok((snapshot, tree.get(keyspace, key, snapshot)?))
+    }
+
+    /// A tree and a snapshot of which it holds everything, as long as the guard lives.
+    pub(super) fn moment(&self, view: View) -> Result<(arc_swap::Guard<Arc<Tree>>, u64)> {
+        match view {
+            View::Snapshot(at) => {
+                let tree = self.tree();
+                self.log.check_snapshot(at)?;
+                Ok((tree, at))
             }
+            View::Newest(floor) => loop {
+                let at = self.log.visible().max(floor);
+                let tree = self.tree();
+                // Compaction may have collapsed versions of a snapshot nobody registered.
+                if at >= tree.gc_seq {
+                    return Ok((tree, at));
+                }
+            },
         }
     }
 
@@ -91,9 +104,8 @@ impl Core {
         key: &[u8],
         snapshot: u64,
     ) -> Result<Option<Version>> {
-        let tree = self.tree();
-        self.log.check_snapshot(snapshot)?;
-        tree.get(keyspace, key, snapshot)
+        let (tree, at) = self.moment(View::Snapshot(snapshot))?;
+        tree.get(keyspace, key, at)
     }
 
     /// The newest version of all, durable or not; only for who holds a lock on the key.
@@ -113,19 +125,22 @@ impl Core {
             return Ok(Some(found));
         }
         let begun = Pace::is_sampled().then(|| self.options.env.now());
-        let (at, found) = match view {
-            View::Newest(floor) => self.read_newest(keyspace, key, floor)?,
-            View::Snapshot(at) => (at, self.read_at(keyspace, key, at)?),
-        };
+        let (tree, at) = self.moment(view)?;
+        let found = tree.get(keyspace, key, at)?;
+        drop(tree);
         if let Some(begun) = begun {
             self.pace.note_read(self.options.env.now().saturating_sub(begun));
         }
         let Some((seq, Some(value))) = found else { return Ok(None) };
         let json = printed(&value)?;
-        let spare = self.options.cache_bytes().saturating_sub(self.blocks.bytes());
         let document = CachedDocument { seq, loaded_at: at, json: json.clone() };
-        self.documents.insert(keyspace, key, hash, document, spare);
+        self.documents.insert(keyspace, key, hash, document, self.document_cache_bytes());
         Ok(Some((seq, json)))
+    }
+
+    /// What blocks leave of the caches' memory.
+    pub(super) fn document_cache_bytes(&self) -> usize {
+        self.options.cache_bytes().saturating_sub(self.blocks.bytes())
     }
 
     pub(crate) fn cached(
@@ -144,9 +159,8 @@ impl Core {
 
     /// All visible entries of a keyspace from a key on, in a registered snapshot.
     pub(crate) fn iter(&self, keyspace: u32, from: &[u8], snapshot: u64) -> Result<MergeIter> {
-        let tree = self.tree();
-        self.log.check_snapshot(snapshot)?;
-        tree.iter(keyspace, from, snapshot)
+        let (tree, at) = self.moment(View::Snapshot(snapshot))?;
+        tree.iter(keyspace, from, at)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The tree: memtables over levels of segments, newest first.
 
+mod batch;
 mod compact;
 mod merge;
 
@@ -7,9 +8,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{codec::hash_key, error::Result, memtable::Memtable, segment::Segment};
+use crate::{
+    codec::hash_key,
+    error::Result,
+    memtable::Memtable,
+    segment::{Pinned, Segment},
+};
 
 pub(crate) use self::{
+    batch::Batch,
     compact::{GcRule, Output, OutputConfig, Plan, pick, plan_l0, run, segment_path},
     merge::{MergeIter, Source},
 };
@@ -52,7 +59,7 @@ impl Levels {
         let full = full_key(keyspace, key);
         let hash = hash_key(keyspace, key);
         for segment in &self.levels[0] {
-            if let Some(found) = segment.get(&full, hash, snapshot)? {
+            if let Some(found) = segment.get(&full, hash, snapshot, &mut Pinned::default())? {
                 return Ok(Some(found));
             }
         }
@@ -60,7 +67,7 @@ impl Levels {
             // Versions of one key may lie on both sides of a border between segments.
             let mut at = level.partition_point(|s| s.info.max_key < full);
             while let Some(segment) = level.get(at).filter(|s| s.covers(&full)) {
-                if let Some(found) = segment.get(&full, hash, snapshot)? {
+                if let Some(found) = segment.get(&full, hash, snapshot, &mut Pinned::default())? {
                     return Ok(Some(found));
                 }
                 at += 1;

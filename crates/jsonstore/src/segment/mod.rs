@@ -13,7 +13,7 @@ mod read;
 pub(crate) use self::{
     build::{SegmentBuilder, SegmentInfo},
     compress::{Dictionaries, Dictionary},
-    read::{Segment, SegmentIter, keyspace_of},
+    read::{Pinned, Segment, SegmentIter, keyspace_of},
 };
 
 pub(crate) const MAGIC: &[u8; 8] = b"HEARTHSG";

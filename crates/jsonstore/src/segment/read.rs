@@ -58,6 +58,14 @@ struct Open {
     map: Option<SegmentMap>,
 }
 
+/// The blocks of one segment that were looked into last, by their offsets: whoever looks for several
+/// keys in order mostly needs them again.
+#[derive(Debug, Default)]
+pub(crate) struct Pinned {
+    index: Option<(u64, Bytes)>,
+    data: Option<(u64, Bytes)>,
+}
+
 impl Segment {
     /// Nothing is read until the first use, so opening a store does not depend on its size.
     pub(crate) fn new(
@@ -90,6 +98,7 @@ impl Segment {
         full: &[u8],
         hash: u64,
         snapshot: u64,
+        pinned: &mut Pinned,
     ) -> Result<Option<(u64, Option<Bytes>)>> {
         if !self.covers(full) {
             return Ok(None);
@@ -98,9 +107,10 @@ impl Segment {
         if !open.filter.may_contain(hash) {
             return Ok(None);
         }
-        let Some(handle) = self.find(open, full, snapshot)? else { return Ok(None) };
-        let data = self.block(open, kind::DATA, handle)?;
-        match block::find(&data, full, snapshot).filter(|found| found.is_exact) {
+        let found = self.find(open, full, snapshot, &mut pinned.index)?;
+        let Some(handle) = found else { return Ok(None) };
+        let data = self.pinned_block(open, kind::DATA, handle, &mut pinned.data)?;
+        match block::find(data, full, snapshot).filter(|found| found.is_exact) {
             None => Ok(None),
             Some(found) => {
                 let raw = || data.slice_ref(found.value);
@@ -151,12 +161,32 @@ impl Segment {
     }
 
     /// The data block that would hold the target.
-    fn find(&self, open: &Open, full: &[u8], seq: u64) -> Result<Option<Handle>> {
+    fn find(
+        &self,
+        open: &Open,
+        full: &[u8],
+        seq: u64,
+        pinned: &mut Option<(u64, Bytes)>,
+    ) -> Result<Option<Handle>> {
         let Some(top) = block::find(&open.top, full, seq) else { return Ok(None) };
         let handle = decode_handle(top.value).ok_or_else(|| self.bad_block(kind::TOP))?;
-        let index = self.block(open, kind::INDEX, handle)?;
-        let Some(index) = block::find(&index, full, seq) else { return Ok(None) };
+        let index = self.pinned_block(open, kind::INDEX, handle, pinned)?;
+        let Some(index) = block::find(index, full, seq) else { return Ok(None) };
         decode_handle(index.value).ok_or_else(|| self.bad_block(kind::INDEX)).map(Some)
+    }
+
+    /// The block at hand, if it is the one, or else the one fetched in its place.
+    fn pinned_block<'a>(
+        &self,
+        open: &Open,
+        kind: u8,
+        handle: Handle,
+        pinned: &'a mut Option<(u64, Bytes)>,
+    ) -> Result<&'a Bytes> {
+        if pinned.as_ref().is_none_or(|(offset, _)| *offset != handle.offset) {
+            *pinned = Some((handle.offset, self.block(open, kind, handle)?));
+        }
+        pinned.as_ref().map(|(_, block)| block).ok_or_else(|| self.bad_block(kind))
     }
 
     fn block(&self, open: &Open, kind: u8, handle: Handle) -> Result<Bytes> {

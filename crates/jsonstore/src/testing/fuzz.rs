@@ -126,7 +126,8 @@ fn segment_target(bytes: &[u8]) {
     let segment = open_segment(&vfs, info);
     let _ = segment.verify(&mut |_| Ok(()));
     let full = crate::lsm::full_key(1, &[0, 0, 0, 7]);
-    let _ = segment.get(&full, crate::codec::hash_key(1, &full[4..]), u64::MAX);
+    let hash = crate::codec::hash_key(1, &full[4..]);
+    let _ = segment.get(&full, hash, u64::MAX, &mut crate::segment::Pinned::default());
 }
 
 fn segment_image() -> Vec<u8> {
