@@ -47,6 +47,14 @@ pub enum Error {
         /// The id as JSON text.
         id: String,
     },
+    /// Another document has this key in a unique index. Act: the caller.
+    #[error("the unique index {index} holds {key} already")]
+    DuplicateKey {
+        /// The index.
+        index: String,
+        /// The indexed values as JSON text.
+        key: String,
+    },
     /// The directory belongs to something else. Act: the operator names another directory.
     #[error("{path} is not a store: it holds {found} but no CURRENT file")]
     ForeignDirectory {

@@ -27,12 +27,14 @@
 mod api;
 mod bugs;
 mod cache;
+mod catalog;
 mod codec;
 mod commit;
 mod crypt;
 mod engine;
 mod env;
 mod error;
+mod follow;
 mod frame;
 mod jb1;
 mod key;

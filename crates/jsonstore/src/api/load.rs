@@ -1,17 +1,32 @@
 //! Bulk loading.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
 
 use super::{Collection, Input, Isolation, Keyspace, Store, Target, Transaction};
-use crate::{engine::Ingest, error::Result, key::Id, lock::LockMode};
+use crate::{
+    catalog::CollectionState,
+    commit::Op,
+    engine::{Core, Ingest},
+    error::{Error, Result},
+    follow::{Change, Claim, Effects, Follower, Loader},
+    key::Id,
+    lock::LockMode,
+};
 
 /// A bulk load: fast, and all or nothing. Nobody else writes meanwhile; readers go on.
 ///
-/// A document put twice keeps its last version. Keys that come in ascending order are cheapest.
+/// A document put twice keeps its last version; in a collection with indexes or the like it is
+/// refused. Keys that come in ascending order are cheapest.
 #[derive(Debug)]
 pub struct Load {
     store: Store,
     ingest: Option<Ingest>,
+    followed: HashMap<u32, Followed>,
     /// Keeps the store locked.
     lock: Transaction,
 }
@@ -21,13 +36,14 @@ impl Load {
         let lock = store.begin(Isolation::Latest);
         lock.lock(Target::Store, LockMode::Exclusive).await?;
         let ingest = store.run(Ingest::new).await?;
-        Ok(Self { store, ingest: Some(ingest), lock })
+        Ok(Self { store, ingest: Some(ingest), followed: HashMap::new(), lock })
     }
 
     /// Adds a document. Blocks now and then to write to the disk.
     ///
     /// # Errors
-    /// [`crate::Error::Document`] if it breaks a rule; I/O errors.
+    /// [`Error::Document`] if it breaks a rule; [`Error::DuplicateId`] and [`Error::DuplicateKey`]
+    /// in collections with indexes; I/O errors. The document is then not part of the load.
     pub fn put<'a>(
         &mut self,
         collection: &Collection,
@@ -37,7 +53,17 @@ impl Load {
         let keyspace = collection.ensure()?;
         let (id, bytes) =
             document.into().prepare(&core.limits(), || super::transaction::fresh_id(&core))?;
-        self.add(keyspace, id.as_bytes(), &bytes)?;
+        if let Some(state) = core.collection_state(keyspace) {
+            let followed = match self.followed.entry(keyspace) {
+                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    entry.insert(Followed::begin(&core, keyspace, &state)?)
+                }
+            };
+            let ops = followed.add(&core, keyspace, &id, &bytes)?;
+            self.add_all(ops)?;
+        }
+        self.add(keyspace, id.as_bytes(), Some(&bytes))?;
         Ok(id)
     }
 
@@ -47,7 +73,7 @@ impl Load {
     /// I/O errors.
     pub fn put_key(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> Result<()> {
         let number = keyspace.ensure()?;
-        self.add(number, key, value)
+        self.add(number, key, Some(value))
     }
 
     /// Makes everything durable and visible.
@@ -55,6 +81,10 @@ impl Load {
     /// # Errors
     /// I/O errors; then nothing of the load remains.
     pub async fn finish(mut self) -> Result<()> {
+        for (_, followed) in std::mem::take(&mut self.followed) {
+            let ops = followed.finish()?;
+            self.add_all(ops)?;
+        }
         if let Some(ingest) = self.ingest.take() {
             self.store.run(move |_| ingest.finish()).await?;
         }
@@ -62,10 +92,117 @@ impl Load {
         Ok(())
     }
 
-    fn add(&mut self, keyspace: u32, key: &[u8], value: &[u8]) -> Result<()> {
+    fn add_all(&mut self, ops: Vec<Op>) -> Result<()> {
+        ops.into_iter().try_for_each(|op| self.add(op.keyspace, &op.key, op.value.as_deref()))
+    }
+
+    fn add(&mut self, keyspace: u32, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         match &mut self.ingest {
             Some(ingest) => ingest.put(keyspace, key, value),
-            None => Err(crate::error::Error::Closed),
+            None => Err(Error::Closed),
         }
+    }
+}
+
+/// What follows the documents of one collection of the load.
+#[derive(Debug)]
+struct Followed {
+    loaders: Vec<Box<dyn Loader>>,
+    /// Nothing is there that a loaded document could replace.
+    was_empty: bool,
+    last: Vec<u8>,
+    /// Ids by their hash, from the moment on that they do not ascend.
+    seen: Option<HashSet<u128>>,
+    /// Unique keys of this load, by their hash.
+    claimed: HashSet<(u32, u128)>,
+    /// Of those that ascended.
+    ascending: Vec<u128>,
+}
+
+impl Followed {
+    fn begin(core: &Core, keyspace: u32, state: &CollectionState) -> Result<Self> {
+        let one_by_one = |follower: &Arc<dyn Follower>| -> Box<dyn Loader> {
+            Box::new(OneByOne(Arc::clone(follower)))
+        };
+        let loaders = state.followers.iter().map(|f| f.loader().unwrap_or_else(|| one_by_one(f)));
+        let was_empty = core.tree().iter(keyspace, &[], u64::MAX)?.next_visible()?.is_none();
+        Ok(Self {
+            loaders: loaders.collect(),
+            was_empty,
+            last: Vec::new(),
+            seen: None,
+            claimed: HashSet::new(),
+            ascending: Vec::new(),
+        })
+    }
+
+    fn add(&mut self, core: &Core, keyspace: u32, id: &Id, new: &[u8]) -> Result<Vec<Op>> {
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        self.take_id(id)?;
+        let old = match self.was_empty {
+            true => None,
+            false => core.read_latest(keyspace, &key)?.and_then(|(_, value)| value),
+        };
+        let change = Change { key: &key, old: old.as_deref(), new: Some(new) };
+        let mut effects = Effects::default();
+        for loader in &mut self.loaders {
+            loader.add(&change, &mut effects)?;
+        }
+        for claim in &effects.claims {
+            self.take_key(core, claim, &effects)?;
+        }
+        Ok(effects.ops)
+    }
+
+    fn finish(self) -> Result<Vec<Op>> {
+        let mut effects = Effects::default();
+        for loader in self.loaders {
+            loader.finish(&mut effects)?;
+        }
+        Ok(effects.ops)
+    }
+
+    /// What was loaded cannot be read yet, so an id that comes again could not be followed.
+    fn take_id(&mut self, id: &Id) -> Result<()> {
+        let hash = xxhash_rust::xxh3::xxh3_128(id.as_bytes());
+        if self.seen.is_none() && id.as_bytes() > &self.last[..] {
+            self.last = id.as_bytes().to_vec();
+            self.ascending.push(hash);
+            return Ok(());
+        }
+        let ascending = &mut self.ascending;
+        let seen = self.seen.get_or_insert_with(|| std::mem::take(ascending).into_iter().collect());
+        if seen.insert(hash) { Ok(()) } else { Err(Collection::duplicate(id)) }
+    }
+
+    fn take_key(&mut self, core: &Core, claim: &Claim, effects: &Effects) -> Result<()> {
+        let hash = xxhash_rust::xxh3::xxh3_128(&claim.prefix);
+        if !self.claimed.insert((claim.keyspace, hash)) {
+            return Err(claim.refusal());
+        }
+        if self.was_empty {
+            return Ok(());
+        }
+        let goes = |key: &Bytes| {
+            effects
+                .ops
+                .iter()
+                .any(|op| op.value.is_none() && op.keyspace == claim.keyspace && op.key == *key)
+        };
+        core.check_claim(claim, goes).map(|_| ())
+    }
+}
+
+/// The loader of who has none.
+#[derive(Debug)]
+struct OneByOne(Arc<dyn Follower>);
+
+impl Loader for OneByOne {
+    fn add(&mut self, change: &Change<'_>, effects: &mut Effects) -> Result<()> {
+        self.0.follow(change, effects)
+    }
+
+    fn finish(self: Box<Self>, _effects: &mut Effects) -> Result<()> {
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 mod collection;
 mod document;
 mod executor;
+mod follow;
 mod keyspace;
 mod load;
 mod scan;

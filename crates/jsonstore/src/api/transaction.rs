@@ -71,11 +71,15 @@ struct State {
     bytes: usize,
     /// The newest version read under a lock; it may not be durable yet.
     provisional: u64,
+    /// What followed documents were before, as read under their lock.
+    before: BTreeMap<(u32, Bytes), Option<Bytes>>,
+    /// What follows the writes.
+    followed: Vec<Op>,
     finished: bool,
 }
 
 #[derive(Debug, Clone)]
-enum Write {
+pub(super) enum Write {
     Put(Bytes),
     Delete,
     /// Applied to the newest version at commit, so writers of other fields do not conflict.
@@ -206,7 +210,7 @@ impl Transaction {
     /// Changes fields of a document; `false` if there is none with this id.
     ///
     /// In a transaction of several operations only the fields are locked, so another transaction
-    /// can change other fields of the same document.
+    /// can change other fields of the same document; unless an index or the like is concerned.
     ///
     /// # Errors
     /// [`Error::InvalidUpdate`]; [`Error::Deadlock`], [`Error::LockTimeout`].
@@ -220,7 +224,12 @@ impl Transaction {
         self.check()?;
         let keyspace = collection.ensure()?;
         let key = Bytes::copy_from_slice(id.as_bytes());
+        let is_followed = self.core().collection_state(keyspace).is_some_and(|state| {
+            let paths: Vec<&str> = update.paths().collect();
+            state.concerns(&paths)
+        });
         if self.shared.isolation == Isolation::Latest
+            || is_followed
             || matches!(self.own(keyspace, &key), Some(Write::Put(_) | Write::Delete))
         {
             let Some((_, old)) = self.lock_and_read(keyspace, &key).await? else {
@@ -379,6 +388,8 @@ impl Transaction {
     /// Once polled, the commit is in the log's queue and goes on even if the future is dropped.
     pub async fn commit(&self) -> Result<u64> {
         self.check()?;
+        let followed = self.follow().await?;
+        self.shared.state.lock().followed = followed;
         let core = Arc::clone(self.core());
         let needs_read = {
             let state = self.shared.state.lock();
@@ -425,8 +436,32 @@ impl Transaction {
         self.shared.owner.victim_count.load(Ordering::Relaxed)
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(super) fn core(&self) -> &Arc<Core> {
         self.shared.store.core()
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Writes of whole documents and pairs, in the keyspaces that are wanted.
+    pub(super) fn whole_writes(&self, wanted: impl Fn(u32) -> bool) -> Vec<(u32, Bytes, Write)> {
+        let state = self.shared.state.lock();
+        let all = state.writes.iter().filter(|((keyspace, _), write)| {
+            wanted(*keyspace) && !matches!(write, Write::Patch(_))
+        });
+        all.map(|((keyspace, key), write)| (*keyspace, key.clone(), write.clone())).collect()
+    }
+
+    /// What a followed document was before, if it was read under its lock.
+    pub(super) fn known_before(&self, keyspace: u32, key: &Bytes) -> Option<Option<Bytes>> {
+        self.shared.state.lock().before.get(&(keyspace, key.clone())).cloned()
+    }
+
+    /// Notes that a version was relied on that may not be durable yet.
+    pub(super) fn note_provisional(&self, seq: u64) {
+        let mut state = self.shared.state.lock();
+        state.provisional = state.provisional.max(seq);
     }
 
     fn check(&self) -> Result<()> {
@@ -519,12 +554,20 @@ impl Transaction {
             None => {}
         }
         let latest = self.latest(keyspace, key).await?;
+        if self.core().collection_state(keyspace).is_some() {
+            let before = latest.as_ref().and_then(|(_, value)| value.clone());
+            self.shared.state.lock().before.insert((keyspace, key.clone()), before);
+        }
         Ok(latest.and_then(|(seq, value)| value.map(|value| (seq, value))))
     }
 
     /// The newest version, durable or not; the caller holds a lock on it. Who builds on it commits
     /// later in the same log, so it cannot outlive it.
-    async fn latest(&self, keyspace: u32, key: &Bytes) -> Result<Option<(u64, Option<Bytes>)>> {
+    pub(super) async fn latest(
+        &self,
+        keyspace: u32,
+        key: &Bytes,
+    ) -> Result<Option<(u64, Option<Bytes>)>> {
         let core = self.core();
         let here = {
             let _forbid = (!may_block() && core.options.env.has_threads()).then(Blocking::forbid);
@@ -539,8 +582,7 @@ impl Transaction {
             other => other?,
         };
         if let Some((seq, _)) = &found {
-            let mut state = self.shared.state.lock();
-            state.provisional = state.provisional.max(*seq);
+            self.note_provisional(*seq);
         }
         Ok(found)
     }
@@ -615,7 +657,7 @@ impl Transaction {
         self.acquire(LockId::Field(keyspace, key.clone(), path.into()), mode).await
     }
 
-    async fn acquire(&self, id: LockId, mode: LockMode) -> Result<()> {
+    pub(super) async fn acquire(&self, id: LockId, mode: LockMode) -> Result<()> {
         let core = self.core();
         let deadline = core.options.env.now().saturating_add(core.options.lock_timeout);
         let Some(mut wait) = core.locks.request(&self.shared.owner, id, mode, deadline) else {
@@ -634,6 +676,7 @@ impl Transaction {
         }
         let writes = std::mem::take(&mut state.writes);
         let reads = std::mem::take(&mut state.reads);
+        let followed = std::mem::take(&mut state.followed);
         let hold = state.hold.take();
         let provisional = state.provisional;
         drop(state);
@@ -642,7 +685,7 @@ impl Transaction {
         let result = if writes.is_empty() && provisional <= core.log.visible() {
             Ok(None)
         } else {
-            self.submit_writes(writes, &reads, hold.as_ref(), is_async).map(Some)
+            self.submit_writes(writes, followed, &reads, hold.as_ref(), is_async).map(Some)
         };
         drop(hold);
         if !bug("leak_locks") {
@@ -654,6 +697,7 @@ impl Transaction {
     fn submit_writes(
         &self,
         writes: BTreeMap<(u32, Bytes), Write>,
+        followed: Vec<Op>,
         reads: &ReadSet,
         hold: Option<&Hold>,
         is_async: bool,
@@ -663,7 +707,7 @@ impl Transaction {
         let mut hashes = patched.map(|((ks, key), _)| hash_key(*ks, key));
         // Two writers of different fields meet here; each sees the other's result.
         let _latches = core.latches(&mut hashes);
-        let mut ops = Vec::with_capacity(writes.len());
+        let mut ops = Vec::with_capacity(writes.len() + followed.len());
         for ((keyspace, key), write) in writes {
             let value = match write {
                 Write::Put(value) => Some(value),
@@ -675,6 +719,7 @@ impl Transaction {
             };
             ops.push(Op { keyspace, key, value });
         }
+        ops.extend(followed);
         let reads = hold.filter(|h| h.serializable).map(|h| (reads, h.seq));
         core.submit(&ops, reads, is_async)
     }

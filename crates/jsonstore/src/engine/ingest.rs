@@ -31,16 +31,20 @@ struct Batch {
 struct Entry {
     at: u32,
     key: u32,
+    /// `DELETED` for none.
     value: u32,
 }
 
+const DELETED: u32 = u32::MAX;
+
 impl Batch {
-    fn push(&mut self, key: &[u8], value: &[u8]) {
+    fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
         // A batch is handed on long before it holds 4 GiB.
-        let [at, key_len, value_len] = [self.bytes.len(), key.len(), value.len()]
-            .map(|n| u32::try_from(n).expect("a batch is small"));
+        let [at, key_len, value_len] =
+            [self.bytes.len(), key.len(), value.map_or(DELETED as usize, <[u8]>::len)]
+                .map(|n| u32::try_from(n).expect("a batch is small"));
         self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value);
+        self.bytes.extend_from_slice(value.unwrap_or_default());
         self.entries.push(Entry { at, key: key_len, value: value_len });
     }
 
@@ -48,8 +52,9 @@ impl Batch {
         &self.bytes[entry.at as usize..][..entry.key as usize]
     }
 
-    fn value(&self, entry: Entry) -> &[u8] {
-        &self.bytes[entry.at as usize + entry.key as usize..][..entry.value as usize]
+    fn value(&self, entry: Entry) -> Option<&[u8]> {
+        let from = entry.at as usize + entry.key as usize;
+        (entry.value != DELETED).then(|| &self.bytes[from..][..entry.value as usize])
     }
 
     fn last_key(&self) -> Option<&[u8]> {
@@ -78,7 +83,7 @@ impl Batch {
 
     fn write(&self, output: &mut Output<'_>, keyspace: u32, seq: u64) -> Result<()> {
         for entry in &self.entries {
-            output.add(keyspace, self.key(*entry), seq, Some(self.value(*entry)), None)?;
+            output.add(keyspace, self.key(*entry), seq, self.value(*entry), None)?;
         }
         Ok(())
     }
@@ -119,7 +124,8 @@ impl Ingest {
         Ok(Self { core: Arc::clone(core), seq, keyspaces: BTreeMap::new(), runs: Vec::new() })
     }
 
-    pub(crate) fn put(&mut self, keyspace: u32, key: &[u8], value: &[u8]) -> Result<()> {
+    /// Sets a pair, or removes it if there is no value.
+    pub(crate) fn put(&mut self, keyspace: u32, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         let part = self.keyspaces.entry(keyspace).or_default();
         let last = part.batch.last_key().unwrap_or(&part.last);
         if !part.is_unsorted && key <= last && !last.is_empty() {
@@ -300,12 +306,15 @@ mod tests {
         let pairs: [(&[u8], &[u8]); 6] =
             [(b"b", b"1"), (b"", b""), (b"a", b"2"), (b"b", b"3"), (b"", b"4"), (b"a", b"")];
         for (key, value) in pairs {
-            batch.push(key, value);
+            batch.push(key, Some(value));
         }
-        assert_eq!(batch.last_key(), Some(&b"a"[..]));
+        batch.push(b"c", Some(b"5"));
+        batch.push(b"c", None);
+        assert_eq!(batch.last_key(), Some(&b"c"[..]));
         batch.sort();
         let left: Vec<_> = batch.entries.iter().map(|e| (batch.key(*e), batch.value(*e))).collect();
-        let want: [(&[u8], &[u8]); 3] = [(b"", b"4"), (b"a", b""), (b"b", b"3")];
+        let want: [(&[u8], Option<&[u8]>); 4] =
+            [(b"", Some(b"4")), (b"a", Some(b"")), (b"b", Some(b"3")), (b"c", None)];
         assert_eq!(left, want);
     }
 }

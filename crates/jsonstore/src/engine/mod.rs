@@ -31,6 +31,7 @@ pub use self::{open::OpenStep, verify::VerifyReport};
 use crate::{
     bugs::bug,
     cache::{BlockCache, DocumentCache, VersionTable},
+    catalog::States,
     codec::hash_key,
     commit::{Log, Op, Request, Ticket, decode, encode},
     error::{Error, Result},
@@ -52,6 +53,8 @@ pub(crate) const CATALOGUE: u32 = 0;
 pub(crate) enum KeyspaceKind {
     Documents,
     Bytes,
+    /// The store's own; the name has a slash, which no name of a user has.
+    Internal,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,8 @@ pub(crate) struct Core {
     versions: VersionTable,
     dictionaries: Arc<Dictionaries>,
     catalogue: RwLock<BTreeMap<String, (u32, KeyspaceKind)>>,
+    /// What the settings of collections mean; those without settings are not in it.
+    pub(crate) states: ArcSwap<States>,
     latches: Vec<Mutex<()>>,
     cursors: Mutex<[Vec<u8>; LEVELS]>,
     /// Only one flush and one compaction at a time.
@@ -312,13 +317,22 @@ impl Core {
 
 fn encode_catalogue(number: u32, kind: KeyspaceKind) -> Bytes {
     let mut out = number.to_le_bytes().to_vec();
-    out.push(u8::from(kind == KeyspaceKind::Bytes));
+    out.push(match kind {
+        KeyspaceKind::Documents => 0,
+        KeyspaceKind::Bytes => 1,
+        KeyspaceKind::Internal => 2,
+    });
     Bytes::from(out)
 }
 
 fn decode_catalogue(key: &[u8], value: &[u8]) -> Option<(String, u32, KeyspaceKind)> {
     let name: String = serde_json::from_str(&crate::key::Id(key.to_vec()).to_json()).ok()?;
     let number = u32::from_le_bytes(value.get(..4)?.try_into().ok()?);
-    let kind = if *value.get(4)? == 0 { KeyspaceKind::Documents } else { KeyspaceKind::Bytes };
+    let kind = match *value.get(4)? {
+        0 => KeyspaceKind::Documents,
+        1 => KeyspaceKind::Bytes,
+        2 => KeyspaceKind::Internal,
+        _ => return None,
+    };
     Some((name, number, kind))
 }

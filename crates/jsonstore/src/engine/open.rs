@@ -277,6 +277,7 @@ fn build(
         versions: VersionTable::new(options.memory_budget),
         dictionaries,
         catalogue: RwLock::default(),
+        states: ArcSwap::default(),
         latches: (0..64).map(|_| Mutex::new(())).collect(),
         cursors: Mutex::default(),
         flush_lock: Mutex::new(()),
@@ -295,6 +296,7 @@ fn build(
         options,
     };
     core.load_catalogue(last_seq)?;
+    core.load_states(last_seq)?;
     Ok(Arc::new(core))
 }
 

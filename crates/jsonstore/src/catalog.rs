@@ -1,0 +1,125 @@
+//! The settings of collections, and what is made from them.
+//!
+//! Settings are a JSON object for each collection, one member for each kind of thing that can be
+//! said about it. They lie in a keyspace of their own and change with no writer of the collection
+//! about: whoever computes what follows a document does it under a lock of its collection.
+
+#![allow(dead_code, reason = "the first follower lands next")]
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    api::{Collection, Isolation, Target},
+    commit::Op,
+    engine::{Core, KeyspaceKind},
+    error::{Error, Result},
+    follow::Follower,
+    key::Id,
+    lock::LockMode,
+};
+
+/// What is said about a collection: one member for each kind of thing.
+pub(crate) type Settings = serde_json::Map<String, serde_json::Value>;
+
+/// Collections that have settings, by the number of their keyspace.
+pub(crate) type States = HashMap<u32, Arc<CollectionState>>;
+
+/// The name of the keyspace that holds them. No name of a user has a slash.
+const KEYSPACE: &str = "/settings";
+
+/// What the settings of a collection mean.
+#[derive(Debug, Default)]
+pub(crate) struct CollectionState {
+    pub(crate) settings: Settings,
+    /// In the order in which they are asked.
+    pub(crate) followers: Vec<Arc<dyn Follower>>,
+}
+
+impl CollectionState {
+    /// Fails if the settings make no sense, and changes nothing.
+    pub(crate) fn build(_core: &Core, _keyspace: u32, settings: Settings) -> Result<Self> {
+        Ok(Self { settings, followers: Vec::new() })
+    }
+
+    /// Whether a change of these fields alone has to be followed.
+    pub(crate) fn concerns(&self, paths: &[&str]) -> bool {
+        self.followers.iter().any(|follower| follower.concerns(paths))
+    }
+}
+
+impl Collection {
+    /// Changes the settings: durable, then in force, with nobody writing the collection meanwhile.
+    ///
+    /// # Cancel safety
+    /// Once nobody writes, it goes on even if the future is dropped.
+    pub(crate) async fn alter(
+        &self,
+        change: impl FnOnce(&mut Settings) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let keyspace = self.ensure()?;
+        let lock = self.store.begin(Isolation::Latest);
+        lock.lock(Target::Collection(self), LockMode::Exclusive).await?;
+        let name = self.name().to_owned();
+        self.store
+            .run(move |core| {
+                let altered = core.alter(&name, keyspace, change);
+                lock.rollback();
+                altered
+            })
+            .await
+    }
+}
+
+impl Core {
+    /// What the settings of a collection mean; `None` if it has none.
+    pub(crate) fn collection_state(&self, keyspace: u32) -> Option<Arc<CollectionState>> {
+        self.states.load().get(&keyspace).cloned()
+    }
+
+    /// The caller has the collection locked.
+    fn alter(
+        &self,
+        name: &str,
+        keyspace: u32,
+        change: impl FnOnce(&mut Settings) -> Result<()>,
+    ) -> Result<()> {
+        let number = self.keyspace_or_new(KEYSPACE, KeyspaceKind::Internal)?;
+        let mut settings =
+            self.collection_state(keyspace).map(|s| s.settings.clone()).unwrap_or_default();
+        change(&mut settings)?;
+        let value = Bytes::from(serde_json::Value::Object(settings.clone()).to_string());
+        let state = Arc::new(CollectionState::build(self, keyspace, settings)?);
+        let key = Bytes::from(Id::from(name).0);
+        let op = Op { keyspace: number, key, value: Some(value) };
+        let ticket = self.submit(&[op], None, false)?;
+        self.log.wait(&ticket)?;
+        self.states.rcu(|states| {
+            let mut states = States::clone(states);
+            states.insert(keyspace, Arc::clone(&state));
+            states
+        });
+        Ok(())
+    }
+
+    /// Reads the settings of all collections when the store opens.
+    pub(crate) fn load_states(&self, snapshot: u64) -> Result<()> {
+        let Some((number, _)) = self.keyspace(KEYSPACE) else { return Ok(()) };
+        let bad = |what: String| Error::corrupt("settings", 0, what);
+        let mut states = States::new();
+        let mut iter = self.tree().iter(number, &[], snapshot)?;
+        while let Some(entry) = iter.next_visible()? {
+            let id = Id(entry.key.to_vec()).to_json();
+            let name: String = serde_json::from_str(&id).map_err(|e| bad(e.to_string()))?;
+            let settings = serde_json::from_slice(&entry.value.unwrap_or_default())
+                .map_err(|e| bad(format!("of {name}: {e}")))?;
+            let Some((keyspace, _)) = self.keyspace(&name) else {
+                return Err(bad(format!("of {name}, which does not exist")));
+            };
+            states.insert(keyspace, Arc::new(CollectionState::build(self, keyspace, settings)?));
+        }
+        self.states.store(Arc::new(states));
+        Ok(())
+    }
+}
