@@ -63,6 +63,14 @@ pub enum Error {
         /// A file found there.
         found: String,
     },
+    /// A filter, sort, projection or pipeline is not one. Act: the caller.
+    #[error("invalid query at {path:?}: {reason}")]
+    InvalidFilter {
+        /// Where in the query: the names of fields and operators, joined by dots.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
     /// A name of a collection is not allowed. Act: the caller.
     #[error("invalid collection name: 1 to 64 bytes of a-z, 0-9, _ and - are allowed")]
     InvalidName,

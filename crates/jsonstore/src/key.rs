@@ -127,13 +127,24 @@ pub(crate) fn encode(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
         }
         Kind::Object => {
             out.push(OBJECT);
-            for member in jb1::members(value)? {
-                let (name, item) = member?;
-                put_string(out, name.unescaped()?.as_bytes());
-                encode(item, out)?;
-            }
+            encode_members(value, out)?;
             out.push(END);
         }
+    }
+    Some(())
+}
+
+/// By name: objects with the same members are equal, whatever their order.
+fn encode_members(object: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let mut members = Vec::new();
+    for member in jb1::members(object)? {
+        let (name, item) = member?;
+        members.push((name.unescaped()?, item));
+    }
+    members.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, item) in members {
+        put_string(out, name.as_bytes());
+        encode(item, out)?;
     }
     Some(())
 }

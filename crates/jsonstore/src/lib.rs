@@ -46,6 +46,8 @@ mod memtable;
 mod models;
 mod options;
 mod pool;
+#[allow(unused, reason = "the planner and the indexes, which use the rest, come next")]
+mod query;
 mod segment;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
@@ -66,6 +68,7 @@ pub use crate::{
     key::Id,
     lock::LockMode,
     options::{Durability, Options, Recovery},
+    query::{Filter, Sort},
     vfs::{LockGuard, Mapped, OpenMode, RealVfs, VFile, Vfs},
 };
 

@@ -24,7 +24,7 @@ use crate::codec::{Reader, put_varint};
 pub use self::edit::Update;
 pub(crate) use self::{
     edit::{apply, with_first_member},
-    parse::{from_value, parse},
+    parse::{escape, from_value, parse},
     print::print,
 };
 
@@ -153,7 +153,7 @@ pub(crate) fn number(value: &[u8]) -> Option<f64> {
 }
 
 /// The raw text of a string or decimal.
-fn text(value: &[u8]) -> Option<&[u8]> {
+pub(crate) fn text(value: &[u8]) -> Option<&[u8]> {
     Reader::at(value, 1).bytes()
 }
 
@@ -192,6 +192,11 @@ fn head(value: &[u8], tag: u8) -> Option<(u32, &[u8])> {
     let len = reader.u32()?;
     let count = reader.u32()?;
     Some((count, reader.take(len as usize)?))
+}
+
+/// How many elements an array has.
+pub(crate) fn count(array: &[u8]) -> Option<u32> {
+    head(array, ARRAY).map(|(count, _)| count)
 }
 
 /// The elements of an array.
@@ -286,7 +291,7 @@ pub(crate) fn field<'a>(value: &'a [u8], path: &str) -> Option<&'a [u8]> {
         at = match kind(at)? {
             Kind::Object => {
                 let mut escaped = Vec::with_capacity(step.len());
-                parse::escape(step, &mut escaped);
+                escape(step, &mut escaped);
                 get(at, &escaped)?
             }
             Kind::Array => items(at)?.nth(step.parse().ok()?)??,

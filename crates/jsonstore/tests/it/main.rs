@@ -5,6 +5,7 @@ mod api;
 mod bad_input;
 mod cancel;
 mod chain;
+mod filters;
 mod fuzzing;
 mod isolation;
 mod kill;
