@@ -117,6 +117,12 @@ pub enum Error {
     /// A snapshot was held longer than allowed. Act: begin again.
     #[error("the snapshot is too old")]
     SnapshotTooOld,
+    /// The `test` of a JSON Patch does not hold. Act: the caller reads again and decides.
+    #[error("the test of the patch at {pointer:?} does not hold")]
+    TestFailed {
+        /// What was tested.
+        pointer: String,
+    },
     /// A transaction holds more than one log file can. Act: split it.
     #[error("the transaction holds {bytes} bytes, {limit} are allowed")]
     TransactionTooLarge {

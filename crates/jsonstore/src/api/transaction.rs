@@ -224,11 +224,14 @@ impl Transaction {
         self.check()?;
         let keyspace = collection.ensure()?;
         let key = Bytes::copy_from_slice(id.as_bytes());
+        let update = &*update.stamped(self.core().options.env.wall_ms());
         let is_followed = self.core().collection_state(keyspace).is_some_and(|state| {
             let paths: Vec<&str> = update.paths().collect();
             state.concerns(&paths)
         });
-        if self.shared.isolation == Isolation::Latest
+        let is_whole = update.paths().any(str::is_empty);
+        if is_whole
+            || self.shared.isolation == Isolation::Latest
             || is_followed
             || matches!(self.own(keyspace, &key), Some(Write::Put(_) | Write::Delete))
         {

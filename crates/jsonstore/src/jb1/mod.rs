@@ -13,7 +13,6 @@
 //! A member is varint (length << 1 | has escapes), escaped name, value. Strings keep one canonical
 //! escaping, so equal strings have equal bytes.
 
-mod edit;
 mod parse;
 mod print;
 
@@ -21,12 +20,12 @@ use std::borrow::Cow;
 
 use crate::codec::{Reader, put_varint};
 
-pub use self::edit::Update;
 pub(crate) use self::{
-    edit::{apply, with_first_member},
     parse::{escape, from_value, parse},
     print::print,
 };
+pub use crate::query::Update;
+pub(crate) use crate::query::{apply, with_first_member};
 
 pub(crate) const NULL: u8 = 0x00;
 pub(crate) const FALSE: u8 = 0x01;
@@ -199,6 +198,16 @@ pub(crate) fn count(array: &[u8]) -> Option<u32> {
     head(array, ARRAY).map(|(count, _)| count)
 }
 
+/// How deep the containers of a value nest.
+pub(crate) fn depth(value: &[u8]) -> usize {
+    let deepest = match kind(value) {
+        Some(Kind::Array) => items(value).map(|items| items.flatten().map(depth).max()),
+        Some(Kind::Object) => members(value).map(|m| m.flatten().map(|(_, v)| depth(v)).max()),
+        _ => return 0,
+    };
+    1 + deepest.flatten().unwrap_or(0)
+}
+
 /// The elements of an array.
 pub(crate) fn items(value: &[u8]) -> Option<impl Iterator<Item = Option<&[u8]>>> {
     let (count, body) = head(value, ARRAY)?;
@@ -240,7 +249,7 @@ fn member_at(body: &[u8], at: usize) -> Option<(Name<'_>, &[u8], usize)> {
     Some((Name { escaped, has_escapes: head & 1 == 1 }, item, end))
 }
 
-fn put_name(out: &mut Vec<u8>, name: Name<'_>) {
+pub(crate) fn put_name(out: &mut Vec<u8>, name: Name<'_>) {
     put_varint(out, (name.escaped.len() as u64) << 1 | u64::from(name.has_escapes));
     out.extend_from_slice(name.escaped);
 }

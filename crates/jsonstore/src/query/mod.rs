@@ -3,16 +3,29 @@
 //! - `path`, `order`: what a dotted path reaches, and how values compare
 //! - `filter`: which documents an operation means
 //! - `sort`: in which order they come
+//! - `update`: what happens to one
 
 mod filter;
 mod order;
 mod path;
 mod sort;
+mod time;
+mod update;
 
-pub use self::{filter::Filter, sort::Sort};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::update::{Patch, merge_patched};
+pub use self::{filter::Filter, sort::Sort, update::Update};
 pub(crate) use self::{
     filter::{ElemMatch, Expr, Operand, Regex, Test, TextQuery, TypeSet},
     order::{Bracket, bracket, compare},
     path::{Path, Step},
     sort::SortField,
+    update::{apply, with_first_member},
 };
+
+/// JB1 as a `serde_json` value; `None` if the bytes are damaged or a number is beyond f64.
+pub(crate) fn to_value(value: &[u8]) -> Option<serde_json::Value> {
+    let mut text = Vec::new();
+    crate::jb1::print(value, &mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}

@@ -20,7 +20,7 @@ pub(crate) struct Path {
     steps: Box<[Step]>,
 }
 
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Step {
     /// The name as JB1 stores it.
     pub(crate) escaped: Box<[u8]>,

@@ -3,6 +3,7 @@
 mod cycles;
 mod env;
 mod fuzz;
+mod queries;
 mod registers;
 mod world;
 
@@ -10,6 +11,7 @@ pub use self::{
     cycles::{Anomaly, Event, History, Outcome, check_history},
     env::SimEnv,
     fuzz::{TARGETS, mutate, run_target, sample, write_seed},
+    queries::{json_patch, merge_patch},
     registers::{Access, Registers, check_registers},
     world::{Profile, Report, World, small_options},
 };

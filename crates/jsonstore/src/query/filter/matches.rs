@@ -74,11 +74,16 @@ impl Test {
 impl ElemMatch {
     fn holds(&self, array: &[u8]) -> bool {
         let mut items = jb1::items(array).into_iter().flatten().flatten();
+        items.any(|item| self.holds_of(item))
+    }
+
+    /// Whether this element is what is looked for.
+    pub(crate) fn holds_of(&self, item: &[u8]) -> bool {
         match self {
-            Self::Document(expr) => items.any(|item| {
+            Self::Document(expr) => {
                 matches!(jb1::kind(item), Some(Kind::Array | Kind::Object)) && expr.matches(item)
-            }),
-            Self::Value(tests) => items.any(|item| tests.iter().all(|test| test.holds(Some(item)))),
+            }
+            Self::Value(tests) => tests.iter().all(|test| test.holds(Some(item))),
         }
     }
 }

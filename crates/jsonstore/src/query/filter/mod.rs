@@ -216,6 +216,12 @@ impl Filter {
     }
 }
 
+/// The condition of `$pull`: operators on the elements, fields of elements that are objects, or a
+/// value to equal.
+pub(crate) fn pull_condition(value: &Value) -> Result<ElemMatch> {
+    parse::pull_condition(value)
+}
+
 impl Default for Filter {
     fn default() -> Self {
         Self::all()

@@ -17,6 +17,14 @@ pub(super) fn parse(value: &Value) -> Result<Expr> {
     Ok(expr)
 }
 
+pub(super) fn pull_condition(value: &Value) -> Result<ElemMatch> {
+    let mut parser = Parser::default();
+    match value {
+        Value::Object(_) => parser.elem_match(value),
+        value => Ok(ElemMatch::Value(vec![Test::Eq(parser.operand(value)?)])),
+    }
+}
+
 /// Counts against the limits and knows where it is.
 #[derive(Default)]
 struct Parser {

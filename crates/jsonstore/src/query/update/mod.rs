@@ -1,0 +1,326 @@
+//! Updates: MongoDB's operators, JSON Patch (RFC 6902) and Merge Patch (RFC 7396).
+
+mod arrays;
+mod edit;
+mod merge;
+mod parse;
+mod patch;
+
+use std::{borrow::Cow, sync::Arc};
+
+use serde_json::{Number, Value};
+
+use self::{merge::merge, patch::JsonPatch};
+use super::filter::ElemMatch;
+use crate::{
+    error::{DocumentError, Error, Result},
+    jb1::{self, Limits},
+    query::Sort,
+};
+
+pub(crate) use self::edit::with_first_member;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::patch::JsonPatch as Patch;
+
+/// Operators and fields of one update; also the operations of a JSON Patch. Each rewrites the
+/// document.
+pub(crate) const UPDATE_OPERATIONS_MAX: usize = 1024;
+/// How many `null`s a position beyond the end of an array may put in between.
+pub(crate) const ARRAY_PADDING_MAX: usize = 1024;
+
+/// A list of changes to one document, applied together.
+///
+/// Two changes of one field, or of a field and a part of it, are a conflict; the update is refused
+/// when it is applied.
+///
+/// ```
+/// use hearth_jsonstore::Update;
+/// let update = Update::new().set("name.first", "Ada").inc("visits", 1).unset("draft");
+/// # assert_eq!(update.paths().count(), 3);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    changes: Vec<Change>,
+    /// What the changes read or write, each path once.
+    paths: Vec<String>,
+    /// The first path that two changes touch.
+    conflict: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    At { path: String, op: UpdateOp },
+    JsonPatch(Arc<JsonPatch>),
+    MergePatch(Arc<Value>),
+    Rename { from: String, to: String },
+}
+
+/// What happens to the field at a path.
+#[derive(Debug, Clone)]
+enum UpdateOp {
+    AddToSet(Vec<Value>),
+    CurrentDate(Clock),
+    Inc(Number),
+    Max(Value),
+    Min(Value),
+    Mul(Number),
+    Pop { first: bool },
+    Pull(Arc<ElemMatch>),
+    Push(Push),
+    Set(Value),
+    SetStored(Vec<u8>),
+    Unset,
+}
+
+/// How `$currentDate` writes the time.
+#[derive(Debug, Clone, Copy)]
+enum Clock {
+    /// RFC 3339 in UTC, to the millisecond.
+    Date,
+    /// Milliseconds since 1970.
+    Timestamp,
+}
+
+/// `$push` with its modifiers, done in this order.
+#[derive(Debug, Clone, Default)]
+struct Push {
+    values: Vec<Value>,
+    /// Before the element there; from the end if negative. None appends.
+    position: Option<i64>,
+    sort: Option<PushSort>,
+    /// How many of the first are kept, or of the last if negative.
+    slice: Option<i64>,
+}
+
+#[derive(Debug, Clone)]
+enum PushSort {
+    Fields(Sort),
+    Whole { ascending: bool },
+}
+
+impl Update {
+    /// No changes yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From the document form: `{"$set": {"a.b": 1}, "$inc": {"n": 2}}`.
+    ///
+    /// # Errors
+    /// An unknown operator, an operand of the wrong type, two changes of one field.
+    pub fn from_json(value: &Value) -> Result<Self> {
+        let update = parse::parse(value)?;
+        update.check()?;
+        Ok(update)
+    }
+
+    /// An RFC 6902 JSON Patch. If its `test` does not hold when it is applied, nothing changes and
+    /// the operation fails with `Error::TestFailed`: compare and set.
+    ///
+    /// # Errors
+    /// `InvalidUpdate` if it is not a JSON Patch.
+    pub fn json_patch(patch: &Value) -> Result<Self> {
+        let patch = JsonPatch::from_json(patch)?;
+        let mut update = Self::new();
+        let paths = patch.paths();
+        update.add(Change::JsonPatch(Arc::new(patch)), paths);
+        Ok(update)
+    }
+
+    /// An RFC 7396 Merge Patch: members given replace those there, `null` removes one.
+    ///
+    /// # Errors
+    /// `InvalidUpdate` if it is no object, because the result would be no document.
+    pub fn merge_patch(patch: &Value) -> Result<Self> {
+        let paths = merge::paths(patch)?;
+        let mut update = Self::new();
+        update.add(Change::MergePatch(Arc::new(patch.clone())), paths);
+        Ok(update)
+    }
+
+    /// `$set`: the field gets this value; missing parents become objects.
+    #[must_use]
+    pub fn set(self, path: &str, value: impl Into<Value>) -> Self {
+        self.with(path, UpdateOp::Set(value.into()))
+    }
+
+    /// `$unset`: the field goes.
+    #[must_use]
+    pub fn unset(self, path: &str) -> Self {
+        self.with(path, UpdateOp::Unset)
+    }
+
+    /// `$inc`: adds; a missing field counts as 0. Integers stay exact or the update fails.
+    #[must_use]
+    pub fn inc(self, path: &str, by: i64) -> Self {
+        self.with(path, UpdateOp::Inc(by.into()))
+    }
+
+    /// `$mul`: multiplies; a missing field becomes 0. Integers stay exact or the update fails.
+    #[must_use]
+    pub fn mul(self, path: &str, by: i64) -> Self {
+        self.with(path, UpdateOp::Mul(by.into()))
+    }
+
+    /// `$min`: the field gets this value if that is smaller, or if there is none.
+    #[must_use]
+    pub fn min(self, path: &str, value: impl Into<Value>) -> Self {
+        self.with(path, UpdateOp::Min(value.into()))
+    }
+
+    /// `$max`: the field gets this value if that is larger, or if there is none.
+    #[must_use]
+    pub fn max(self, path: &str, value: impl Into<Value>) -> Self {
+        self.with(path, UpdateOp::Max(value.into()))
+    }
+
+    /// `$push`: appends to an array; a missing field counts as empty.
+    #[must_use]
+    pub fn push(self, path: &str, value: impl Into<Value>) -> Self {
+        let push = Push { values: vec![value.into()], ..Push::default() };
+        self.with(path, UpdateOp::Push(push))
+    }
+
+    /// `$addToSet`: appends to an array unless an equal value is there.
+    #[must_use]
+    pub fn add_to_set(self, path: &str, value: impl Into<Value>) -> Self {
+        self.with(path, UpdateOp::AddToSet(vec![value.into()]))
+    }
+
+    /// `$rename`: the field moves to another path, over what is there.
+    #[must_use]
+    pub fn rename(mut self, from: &str, to: &str) -> Self {
+        let change = Change::Rename { from: from.to_owned(), to: to.to_owned() };
+        if is_same_or_inside(from, to) || is_same_or_inside(to, from) {
+            self.conflict.get_or_insert_with(|| from.to_owned());
+        }
+        self.add(change, vec![from.to_owned(), to.to_owned()]);
+        self
+    }
+
+    /// The paths that this update reads or writes; the empty one is the whole document.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().map(String::as_str)
+    }
+
+    /// The document after the update. Times are taken from this machine's clock.
+    ///
+    /// # Errors
+    /// As when a stored document is updated: `InvalidUpdate`, `TestFailed`, `Document`.
+    pub fn apply_json(&self, document: &Value) -> Result<Value> {
+        let limits = Limits::default();
+        let bytes = jb1::from_value(document, &limits)?;
+        if !document.is_object() {
+            return Err(DocumentError::NotAnObject.into());
+        }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        let after = apply(&bytes, &self.stamped(now), &limits)?;
+        super::to_value(&after).ok_or_else(|| DocumentError::Malformed.into())
+    }
+
+    /// The update with the time in place of `$currentDate`: what happens must not depend on when
+    /// it is applied again.
+    pub(crate) fn stamped(&self, wall_ms: u64) -> Cow<'_, Self> {
+        let is_open =
+            |change: &Change| matches!(change, Change::At { op: UpdateOp::CurrentDate(_), .. });
+        if !self.changes.iter().any(is_open) {
+            return Cow::Borrowed(self);
+        }
+        let mut update = self.clone();
+        for change in &mut update.changes {
+            if let Change::At { op, .. } = change
+                && let UpdateOp::CurrentDate(clock) = op
+            {
+                *op = UpdateOp::Set(clock.read(wall_ms));
+            }
+        }
+        Cow::Owned(update)
+    }
+
+    /// # Errors
+    /// `InvalidUpdate` if two changes touch one field, or there are too many of them.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(path) = &self.conflict {
+            return Err(refuse(path, "two changes touch this field or a part of it"));
+        }
+        if self.changes.len() > UPDATE_OPERATIONS_MAX {
+            return Err(refuse("", "the update has more than 1024 changes"));
+        }
+        Ok(())
+    }
+
+    fn with(mut self, path: &str, op: UpdateOp) -> Self {
+        self.add(Change::At { path: path.to_owned(), op }, vec![path.to_owned()]);
+        self
+    }
+
+    fn add(&mut self, change: Change, paths: Vec<String>) {
+        // Beyond the limit the update is refused anyway, and comparing would take ever longer.
+        if self.changes.len() <= UPDATE_OPERATIONS_MAX {
+            let clashes = |path: &&String| {
+                let mut others = self.paths.iter();
+                others.any(|other| is_same_or_inside(path, other) || is_same_or_inside(other, path))
+            };
+            let conflict = paths.iter().find(clashes).cloned();
+            self.conflict = self.conflict.take().or(conflict);
+            self.paths.extend(paths);
+        }
+        self.changes.push(change);
+    }
+}
+
+impl Clock {
+    fn read(self, wall_ms: u64) -> Value {
+        match self {
+            Self::Date => super::time::rfc3339(wall_ms).into(),
+            Self::Timestamp => wall_ms.into(),
+        }
+    }
+}
+
+/// The document after the update.
+pub(crate) fn apply(document: &[u8], update: &Update, limits: &Limits) -> Result<Vec<u8>> {
+    update.check()?;
+    let mut now = document.to_vec();
+    for change in &update.changes {
+        now = match change {
+            Change::At { path, op } => edit::apply(&now, path, op, limits)?,
+            Change::JsonPatch(patch) => kept_id(document, patch.apply(&now, limits)?)?,
+            Change::MergePatch(patch) => kept_id(document, merge(&now, patch, limits)?)?,
+            Change::Rename { from, to } => edit::rename(&now, from, to, limits)?,
+        };
+        if now.len() > limits.bytes_max {
+            return Err(DocumentError::TooLarge { limit: limits.bytes_max }.into());
+        }
+    }
+    Ok(now)
+}
+
+/// A Merge Patch on any value, which need not be a document.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn merge_patched(target: &[u8], patch: &Value) -> Result<Vec<u8>> {
+    merge(target, patch, &Limits::default())
+}
+
+fn kept_id(before: &[u8], after: Vec<u8>) -> Result<Vec<u8>> {
+    if jb1::kind(&after) != Some(jb1::Kind::Object) {
+        return Err(DocumentError::NotAnObject.into());
+    }
+    if jb1::get(before, b"_id") != jb1::get(&after, b"_id") {
+        return Err(DocumentError::IdChanged.into());
+    }
+    Ok(after)
+}
+
+/// True if `path` is `outer`, or lies in it.
+fn is_same_or_inside(path: &str, outer: &str) -> bool {
+    match path.strip_prefix(outer) {
+        Some(rest) => outer.is_empty() || rest.is_empty() || rest.starts_with('.'),
+        None => false,
+    }
+}
+
+fn refuse(path: &str, reason: &'static str) -> Error {
+    Error::InvalidUpdate { path: path.to_owned(), reason }
+}

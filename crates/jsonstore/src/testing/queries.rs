@@ -1,0 +1,27 @@
+//! The query language from outside: patches on any value, generators, an obvious evaluator.
+
+use serde_json::Value;
+
+use crate::{Result, error::DocumentError, jb1, query};
+
+/// An RFC 6902 JSON Patch on any value, which need not be a document.
+///
+/// # Errors
+/// As `Update::json_patch` and its application.
+pub fn json_patch(target: &Value, patch: &Value) -> Result<Value> {
+    let limits = jb1::Limits::default();
+    let patch = query::Patch::from_json(patch)?;
+    value(&patch.apply(&jb1::from_value(target, &limits)?, &limits)?)
+}
+
+/// An RFC 7396 Merge Patch on any value.
+///
+/// # Errors
+/// The result is too large or nested too deep.
+pub fn merge_patch(target: &Value, patch: &Value) -> Result<Value> {
+    value(&query::merge_patched(&jb1::from_value(target, &jb1::Limits::default())?, patch)?)
+}
+
+fn value(bytes: &[u8]) -> Result<Value> {
+    query::to_value(bytes).ok_or_else(|| DocumentError::Malformed.into())
+}
