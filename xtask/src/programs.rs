@@ -23,6 +23,8 @@ pub(crate) const TESTS: &[Program] = &[
     program("chromium", "chromium"),
     program("openssl", "openssl"),
     program("pebble", "pebble"),
+    // Fetches the public test suites of JSON Patch and JSONPath.
+    program("npm", "npm"),
     program("strace", "strace"),
     program("named", "bind9"),
     program("dig", "bind9-dnsutils"),

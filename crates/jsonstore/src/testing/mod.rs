@@ -11,7 +11,7 @@ pub use self::{
     cycles::{Anomaly, Event, History, Outcome, check_history},
     env::SimEnv,
     fuzz::{TARGETS, mutate, run_target, sample, write_seed},
-    queries::{json_patch, merge_patch},
+    queries::{json_patch, matches_text, merge_patch},
     registers::{Access, Registers, check_registers},
     world::{Profile, Report, World, small_options},
 };

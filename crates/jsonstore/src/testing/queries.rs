@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Result, error::DocumentError, jb1, query};
+use crate::{Filter, Result, error::DocumentError, jb1, query};
 
 /// An RFC 6902 JSON Patch on any value, which need not be a document.
 ///
@@ -20,6 +20,16 @@ pub fn json_patch(target: &Value, patch: &Value) -> Result<Value> {
 /// The result is too large or nested too deep.
 pub fn merge_patch(target: &Value, patch: &Value) -> Result<Value> {
     value(&query::merge_patched(&jb1::from_value(target, &jb1::Limits::default())?, patch)?)
+}
+
+/// Whether a document given as text matches; text may hold numbers that no `Value` can.
+///
+/// # Panics
+/// If the filter or the document is none.
+pub fn matches_text(filter: &Value, document: &str) -> bool {
+    let filter = Filter::from_json(filter).expect("the filter is valid");
+    let document = jb1::parse(document.as_bytes(), &jb1::Limits::default());
+    filter.matches(&document.expect("the document is valid"))
 }
 
 fn value(bytes: &[u8]) -> Result<Value> {
