@@ -95,6 +95,13 @@ pub(crate) fn decode(payload: &Bytes) -> Option<Vec<Op>> {
     reader.is_empty().then_some(ops)
 }
 
+/// The wall clock in a record, or in the mark of a load.
+pub(crate) fn wall_ms(payload: &[u8]) -> Option<u64> {
+    let mut reader = Reader::new(payload);
+    reader.varint()?;
+    reader.varint()
+}
+
 /// What a serializable transaction read: keys by hash, and ranges.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct ReadSet {
@@ -544,6 +551,16 @@ impl Log {
         let wal = self.wal.lock();
         // Not the position: after a failed write it may lie in a file whose name no crash spares.
         tables.iter().map(|t| t.first_lsn()).fold(wal.durable(), u64::min)
+    }
+
+    /// Keeps the log that `tables` need from being recycled. Returns from where, to be unpinned
+    /// later, and up to where the log is durable.
+    pub(crate) fn pin(&self, tables: &[Arc<Memtable>]) -> (u64, u64) {
+        let mut wal = self.wal.lock();
+        let end = wal.durable();
+        let floor = tables.iter().map(|t| t.first_lsn()).fold(end, u64::min);
+        wal.pin(floor);
+        (floor, end)
     }
 
     /// Takes a sequence number for a load; it becomes visible with `publish_to`.

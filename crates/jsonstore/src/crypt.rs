@@ -21,6 +21,12 @@ impl MasterKey {
         Self(Arc::new(Zeroizing::new(bytes)))
     }
 
+    /// A hash that only holders of the key can make.
+    pub(crate) fn mac(&self, purpose: &str, bytes: &[u8]) -> [u8; 32] {
+        let derived = Zeroizing::new(blake3::derive_key(purpose, &**self.0));
+        *blake3::keyed_hash(&derived, bytes).as_bytes()
+    }
+
     pub(crate) fn file_cipher(
         &self,
         store_id: [u8; 16],

@@ -6,6 +6,9 @@ use std::{fmt, io, path::PathBuf, sync::Arc};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// Something about backups. Act: see the variant.
+    #[error(transparent)]
+    Backup(#[from] crate::backup::BackupError),
     /// The store was closed while the operation waited. Act: the caller.
     #[error("the store is closed")]
     Closed,

@@ -14,6 +14,9 @@ pub(crate) const FLAG_LAST: u8 = 8;
 /// On a mark: the store was closed in order and nothing follows.
 pub(crate) const FLAG_CLEAN: u8 = 16;
 
+/// On a mark: a load with this sequence number follows in the manifest; the log does not hold it.
+pub(crate) const FLAG_LOAD: u8 = 32;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameType {
     Commit,

@@ -25,6 +25,7 @@
 #![cfg_attr(not(feature = "mmap"), forbid(unsafe_code))]
 
 mod api;
+mod backup;
 mod bugs;
 mod cache;
 mod catalog;
@@ -59,6 +60,11 @@ pub use crate::{
     api::{
         Collection, Document, Input, Isolation, Keyspace, Load, Range, Scan, Snapshot, Stats,
         Store, Target, Transaction, block_on,
+    },
+    backup::{
+        Archive, BackupError, BackupInfo, BackupKind, BackupOptions, BackupProgress, BackupReport,
+        BackupStep, Backups, DeepReport, DrillReport, RestoreOptions, RestorePoint, RestoreReport,
+        Retention,
     },
     crypt::MasterKey,
     engine::{OpenStep, VerifyReport},

@@ -227,6 +227,24 @@ impl Manifest {
     }
 }
 
+/// A manifest file that holds just this state, for a backup.
+pub(crate) fn image(
+    env: &dyn Env,
+    key: Option<&MasterKey>,
+    store_id: [u8; 16],
+    number: u64,
+    state: &State,
+) -> Vec<u8> {
+    let (mut image, salt, cipher) = header_block(env, key, store_id, number);
+    let base = base_lsn(number);
+    let lsn = base + ALIGN;
+    let kind = FrameType::Edit;
+    let frame = Frame { lsn, prev_lsn: base, durable_lsn: lsn, seq: 1, kind, flags: 0 };
+    frame::encode(&mut image, &frame, &encode_state(state), salt, cipher.as_ref());
+    image.resize(image.len().next_multiple_of(ALIGN as usize), 0);
+    image
+}
+
 fn base_lsn(number: u64) -> u64 {
     number << 32
 }
@@ -236,7 +254,7 @@ pub(crate) fn file_name(number: u64) -> String {
 }
 
 /// Write aside, sync, rename, sync the directory.
-fn write_current(vfs: &dyn Vfs, dir: &Path, name: &str) -> Result<()> {
+pub(crate) fn write_current(vfs: &dyn Vfs, dir: &Path, name: &str) -> Result<()> {
     let text = format!("{name} {:08x}\n", crc(0, name.as_bytes()));
     let aside = dir.join("CURRENT.tmp");
     let io = |op: &'static str| move |e| Error::io(op, "CURRENT", e);

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
+    backup::Archive,
     crypt::MasterKey,
     env::{Env, RealEnv},
     vfs::{RealVfs, Vfs},
@@ -96,6 +97,9 @@ pub struct Options {
     pub transact_attempts_max: u32,
     /// Damage in the log. Default: `Strict`.
     pub recovery: Recovery,
+    /// Sealed log files are copied here before they are used again, for restoring to any moment. If
+    /// that fails the log grows until it works again. Default: none.
+    pub archive: Option<Archive>,
     /// The disk.
     pub vfs: Arc<dyn Vfs>,
     /// Clock, randomness, threads.
@@ -134,6 +138,7 @@ impl Options {
             deadlock_check_after: Duration::from_millis(10),
             transact_attempts_max: 32,
             recovery: Recovery::Strict,
+            archive: None,
             vfs: Arc::new(RealVfs),
             env: Arc::new(RealEnv::new()),
         }

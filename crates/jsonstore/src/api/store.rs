@@ -10,6 +10,7 @@ use std::{
 
 use super::{Collection, Isolation, Keyspace, Load, Transaction, executor::may_block};
 use crate::{
+    backup::{self, BackupOptions, BackupProgress, BackupReport},
     engine::{Blocking, Core, Hold, KeyspaceKind, OpenStep, Threads, VerifyReport, is_would_block},
     error::{Error, Result},
     lsm::LEVELS,
@@ -203,6 +204,30 @@ impl Store {
         mut progress: impl FnMut(u64, u64) + Send + 'static,
     ) -> Result<VerifyReport> {
         self.run(move |core| core.verify(&mut progress)).await
+    }
+
+    /// Copies the store, while it goes on, into a folder of backups. Commits do not wait for it.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] if a segment is damaged; I/O errors such as a full disk. Nothing of the
+    /// backup remains then, and the store goes on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future lets the backup finish in the background.
+    pub async fn backup(&self, options: BackupOptions) -> Result<BackupReport> {
+        self.backup_with_progress(options, |_| {}).await
+    }
+
+    /// As [`Store::backup`], telling how far it is.
+    ///
+    /// # Errors
+    /// As [`Store::backup`].
+    pub async fn backup_with_progress(
+        &self,
+        options: BackupOptions,
+        mut progress: impl FnMut(BackupProgress) + Send + 'static,
+    ) -> Result<BackupReport> {
+        self.run(move |core| backup::create(core, &options, &mut progress)).await
     }
 
     /// Figures about the store.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::Core;
 use crate::{
+    backup::archive::Archiver,
     bugs::bug,
     error::{Error, Result},
     frame::FrameType,
@@ -23,6 +24,8 @@ use crate::{
 
 /// How often the ticker looks, when nobody waits for a lock.
 const TICK: Duration = Duration::from_millis(50);
+/// After an archive that could not be written to.
+const ARCHIVE_PAUSE: Duration = Duration::from_secs(1);
 const SCRUB_BYTES_PER_SECOND: u64 = 10 << 20;
 /// A small store need not be read over and over.
 const SCRUB_PAUSE_MIN: Duration = Duration::from_secs(60);
@@ -30,7 +33,18 @@ const SCRUB_PAUSE_MIN: Duration = Duration::from_secs(60);
 impl Core {
     /// Does one piece of background work, if there is any; for simulations.
     pub(crate) fn step(&self) -> bool {
-        self.log.step() || self.flush_one().unwrap_or(false) || self.compact_one().unwrap_or(false)
+        self.log.step()
+            || self.flush_one().unwrap_or(false)
+            || self.compact_one().unwrap_or(false)
+            || self.archive_one().unwrap_or(false)
+    }
+
+    /// Copies a sealed log file to the archive. `false` if there is none, or no archive.
+    pub(crate) fn archive_one(&self) -> Result<bool> {
+        match &self.archiver {
+            Some(archiver) if !self.options.read_only => archiver.archive_one(&self.log),
+            _ => Ok(false),
+        }
     }
 
     /// Writes the oldest frozen memtable as segments. `false` if there is none that can be.
@@ -318,7 +332,8 @@ impl Core {
     }
 
     pub(crate) fn background_error(&self) -> Option<Error> {
-        self.background_error.lock().clone()
+        let archiving = || self.archiver.as_ref().and_then(Archiver::error);
+        self.background_error.lock().clone().or_else(archiving)
     }
 
     /// Everything committed so far is in segments afterwards, and the log is short.
@@ -508,13 +523,15 @@ impl Threads {
         let mut threads = Vec::new();
         if core.options.env.has_threads() && !core.options.read_only {
             type Loop = fn(&Core);
-            let loops: [(&str, Loop); 4] = [
+            let loops: [(&str, Loop); 5] = [
                 ("log", |core| core.log.serve(&core.stop)),
                 ("tick", tick_loop),
                 ("flush", flush_loop),
                 ("compact", compact_loop),
+                ("archive", archive_loop),
             ];
-            for (name, run) in loops {
+            let count = if core.archiver.is_some() { loops.len() } else { loops.len() - 1 };
+            for (name, run) in loops.into_iter().take(count) {
                 let core = Arc::clone(core);
                 let builder = std::thread::Builder::new().name(format!("jsonstore-{name}"));
                 threads.extend(builder.spawn(move || run(&core)));
@@ -573,6 +590,18 @@ fn flush_loop(core: &Core) {
                 if core.tree().frozen.is_empty() { TICK } else { Duration::from_millis(1) },
             ),
             Err(_) => std::thread::sleep(TICK),
+        }
+    }
+}
+
+fn archive_loop(core: &Core) {
+    let mut seen = 0;
+    while !core.stop.load(Ordering::Relaxed) {
+        match core.archive_one() {
+            Ok(true) => {}
+            Ok(false) => core.wait_for_work(&mut seen, TICK),
+            // The log waits; there is nothing to gain by trying faster.
+            Err(_) => core.wait_for_work(&mut seen, ARCHIVE_PAUSE),
         }
     }
 }

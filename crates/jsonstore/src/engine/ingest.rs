@@ -10,9 +10,13 @@ use std::{
 
 use super::Core;
 use crate::{
+    bugs::bug,
+    codec::put_varint,
     error::{Error, Result},
+    frame::{FLAG_LOAD, FrameType},
     lsm::{LEVELS, Levels, Output},
     segment::SegmentInfo,
+    wal::Record,
 };
 
 /// Entries are handed to the writer in pieces of this size.
@@ -231,23 +235,8 @@ impl Part {
 
 impl Core {
     fn install_ingest(&self, runs: Vec<Vec<SegmentInfo>>, seq: u64) -> Result<u64> {
-        // Names of new keyspaces are on their way through the log; they must be durable first.
-        loop {
-            let synced =
-                self.log.when_idle(|wal, _| if wal.is_dirty() { wal.sync() } else { Ok(()) });
-            match synced {
-                Some(Ok(())) => break,
-                Some(Err(e)) => self.log.poison(&format!("writing to the log failed: {e}")),
-                None => {}
-            }
-            if self.log.is_poisoned() {
-                return Err(self.log.poison_error());
-            }
-            if !self.log.step() {
-                std::thread::yield_now();
-            }
-        }
         let mut manifest = self.manifest.lock();
+        self.mark_load(seq)?;
         let tree = self.tree.load_full();
         let mut levels = Levels::clone(&tree.levels);
         for run in runs {
@@ -273,6 +262,28 @@ impl Core {
         self.log.publish_to(seq);
         self.wake_background();
         Ok(seq)
+    }
+
+    /// Says in the log that it does not hold this load, for whoever replays it. Names of new keyspaces
+    /// are on their way through the log, too; they must be durable first.
+    fn mark_load(&self, seq: u64) -> Result<()> {
+        let mut payload = vec![0];
+        put_varint(&mut payload, self.options.env.wall_ms());
+        let flags = if bug("load_unmarked") { 0 } else { FLAG_LOAD };
+        let mark = [Record { kind: FrameType::Mark, seq, flags, payload: payload.into() }];
+        loop {
+            match self.log.when_idle(|wal, _| wal.append(&mark, true)) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(e)) => self.log.poison(&format!("writing to the log failed: {e}")),
+                None => {}
+            }
+            if self.log.is_poisoned() {
+                return Err(self.log.poison_error());
+            }
+            if !self.log.step() {
+                std::thread::yield_now();
+            }
+        }
     }
 
     /// Level 0 if anything overlaps; otherwise the level whose size suits the store.

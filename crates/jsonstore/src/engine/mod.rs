@@ -5,6 +5,7 @@ mod batch;
 mod ingest;
 mod open;
 mod pace;
+mod pin;
 mod read;
 mod verify;
 
@@ -25,10 +26,12 @@ pub(crate) use self::{
     background::Threads,
     ingest::Ingest,
     pace::Pace,
+    pin::Pin,
     read::{Blocking, Hold, View, is_would_block, would_block},
 };
 pub use self::{open::OpenStep, verify::VerifyReport};
 use crate::{
+    backup::archive::Archiver,
     bugs::bug,
     cache::{BlockCache, DocumentCache, VersionTable},
     catalog::States,
@@ -92,6 +95,9 @@ pub(crate) struct Core {
     scrub: Mutex<Scrub>,
     pub(crate) pace: Pace,
     pub(crate) counters: Counters,
+    /// Only one backup at a time.
+    pub(crate) backup_lock: Mutex<()>,
+    archiver: Option<Archiver>,
     guard: Mutex<Option<LockGuard>>,
 }
 
@@ -271,7 +277,7 @@ impl Core {
         catalogue.iter().map(|(name, (number, kind))| (name.clone(), *number, *kind)).collect()
     }
 
-    fn segments_dir(&self) -> PathBuf {
+    pub(crate) fn segments_dir(&self) -> PathBuf {
         self.dir.join("seg")
     }
 

@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{CATALOGUE, Core, Counters, decode_catalogue};
 use crate::{
+    backup::archive::Archiver,
     bugs::bug,
     cache::{BlockCache, DocumentCache, VersionTable},
     commit::{Log, decode},
@@ -87,6 +88,12 @@ impl Core {
         options.wal_file_bytes = state.wal_file_bytes;
         let config = wal_config(&options, manifest.store_id);
         check_segments(&options, &state)?;
+        let archiver = match &options.archive {
+            Some(archive) if !options.read_only => {
+                Some(Archiver::open(&options, archive, &config, state.wal_floor)?)
+            }
+            _ => None,
+        };
         let salvage = options.recovery == Recovery::Salvage;
         let mut found = recover(
             &*vfs,
@@ -100,8 +107,11 @@ impl Core {
         )?;
         // What was just created ends in order.
         found.clean |= !exists;
+        if let Some(archiver) = &archiver {
+            archiver.adopt(&mut found)?;
+        }
         progress(OpenStep::Replaying { transactions: found.commits.len() as u64 });
-        let core = build(options, guard, manifest, &state, &config, found)?;
+        let core = build(options, guard, manifest, &state, &config, found, archiver)?;
         progress(OpenStep::Ready);
         Ok(core)
     }
@@ -138,7 +148,7 @@ fn take_lock(options: &Options) -> Result<LockGuard> {
     })
 }
 
-fn wal_config(options: &Options, store_id: [u8; 16]) -> WalConfig {
+pub(super) fn wal_config(options: &Options, store_id: [u8; 16]) -> WalConfig {
     WalConfig {
         dir: options.path.join("wal"),
         file_bytes: options.wal_file_bytes,
@@ -217,6 +227,7 @@ fn build(
     state: &State,
     config: &WalConfig,
     found: Recovered,
+    archiver: Option<Archiver>,
 ) -> Result<Arc<Core>> {
     let blocks = Arc::new(BlockCache::new(options.block_cache_bytes(), options.map_bytes_max));
     let dictionaries = Arc::new(Dictionaries::default());
@@ -247,7 +258,10 @@ fn build(
             &found,
         )
     };
-    let wal = wal.map_err(|e| Error::io("open", &config.dir, e))?;
+    let mut wal = wal.map_err(|e| Error::io("open", &config.dir, e))?;
+    if let Some(archiver) = &archiver {
+        wal.archive_from(archiver.next());
+    }
     let replayed = !table.is_empty();
     if replayed {
         table.note_lsn(state.wal_floor);
@@ -292,6 +306,8 @@ fn build(
         scrub: Mutex::default(),
         pace: super::Pace::new(options.compaction_bytes_per_second_max),
         counters: Counters::default(),
+        backup_lock: Mutex::new(()),
+        archiver,
         guard: Mutex::new(guard),
         options,
     };

@@ -23,6 +23,13 @@ pub(crate) const HEADER: usize = 80;
 /// Clear bytes at the end.
 pub(crate) const FOOTER: usize = 160;
 
+/// The hash of a segment's content, as its footer has it; `None` if the footer is damaged.
+pub(crate) fn hash_in_footer(footer: &[u8; FOOTER]) -> Option<[u8; 32]> {
+    let (body, sum) = footer.split_at(FOOTER - 4);
+    let sum = u32::from_le_bytes(sum.try_into().ok()?);
+    (crate::codec::crc(0, body) == sum).then(|| footer.get(88..120)?.try_into().ok())?
+}
+
 /// Kinds of block, bound into the seal so that one cannot stand for another.
 pub(crate) mod kind {
     pub(crate) const DATA: u8 = 1;

@@ -44,6 +44,14 @@ pub mod hooks {
         store.core().compact_one()
     }
 
+    /// Copies one log file to the archive.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn step_archive(store: &Store) -> crate::Result<bool> {
+        store.core().archive_one()
+    }
+
     /// What the ticker does.
     pub fn tick(store: &Store) {
         store.core().tick();

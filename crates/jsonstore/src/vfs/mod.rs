@@ -31,7 +31,7 @@ pub trait Vfs: Send + Sync + fmt::Debug {
     /// # Errors
     /// Whatever the system says; `NotFound` and `StorageFull` are acted upon.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VFile>>;
-    /// Renames a file, replacing the target.
+    /// Renames a file, replacing the target; or a directory, where the target is absent or empty.
     ///
     /// # Errors
     /// Whatever the system says.
@@ -46,7 +46,7 @@ pub trait Vfs: Send + Sync + fmt::Debug {
     /// # Errors
     /// Whatever the system says.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Names of the files in a directory, sorted; an absent directory is `NotFound`.
+    /// Names of what is in a directory, sorted; an absent directory is `NotFound`.
     ///
     /// # Errors
     /// Whatever the system says.
@@ -56,6 +56,20 @@ pub trait Vfs: Send + Sync + fmt::Debug {
     /// # Errors
     /// Whatever the system says.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file a second name, which like a creation survives power loss only after `sync_dir`.
+    ///
+    /// # Errors
+    /// Whatever the system says; callers then copy. Not every disk can, so the default cannot.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// Whatever the system says; one that stays does no harm.
+    fn remove_dir(&self, _path: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Takes the lock file at `path`; `WouldBlock` if another process holds it.
     ///
     /// # Errors

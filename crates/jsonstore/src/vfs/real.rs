@@ -56,6 +56,14 @@ impl Vfs for RealVfs {
         fs::create_dir_all(path)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<LockGuard> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;

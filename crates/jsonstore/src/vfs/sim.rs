@@ -5,7 +5,7 @@
 //! of their own. Who chooses is a parameter: a random generator, or an enumeration of every subset.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -80,7 +80,7 @@ struct Disk {
     synced_names: BTreeMap<PathBuf, u64>,
     dir_events: Vec<DirEvent>,
     next_inode: u64,
-    locked: bool,
+    locked: BTreeSet<PathBuf>,
     calls: u64,
     fault: Option<FaultPlan>,
     faults_hit: u64,
@@ -141,7 +141,7 @@ impl SimVfs {
     /// The process dies; the operating system and its cache live on.
     pub fn kill_process(&self) {
         let mut disk = self.disk.lock();
-        disk.locked = false;
+        disk.locked.clear();
         disk.dead = false;
         disk.crash_after = None;
         disk.fault = None;
@@ -161,9 +161,9 @@ impl SimVfs {
         for inode in disk.inodes.values_mut() {
             settle(inode, choose);
         }
-        let live: std::collections::BTreeSet<u64> = disk.names.values().copied().collect();
+        let live: BTreeSet<u64> = disk.names.values().copied().collect();
         disk.inodes.retain(|id, _| live.contains(id));
-        disk.locked = false;
+        disk.locked.clear();
         disk.dead = false;
         disk.crash_after = None;
         disk.fault = None;
@@ -332,22 +332,41 @@ impl Vfs for SimVfs {
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let mut disk = self.disk.lock();
         disk.simple(false)?;
-        let in_dir = |p: &&PathBuf| p.parent() == Some(path);
-        let name = |p: &PathBuf| Some(p.file_name()?.to_string_lossy().into_owned());
-        Ok(disk.names.keys().filter(in_dir).filter_map(name).collect())
+        // A directory is there if anything is in it.
+        let name = |p: &PathBuf| {
+            let first = p.strip_prefix(path).ok()?.components().next()?;
+            Some(first.as_os_str().to_string_lossy().into_owned())
+        };
+        let names: BTreeSet<String> = disk.names.keys().filter_map(name).collect();
+        Ok(names.into_iter().collect())
     }
 
     fn create_dir(&self, _path: &Path) -> io::Result<()> {
         self.disk.lock().simple(true)
     }
 
-    fn lock(&self, _path: &Path) -> io::Result<LockGuard> {
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut disk = self.disk.lock();
-        if disk.locked {
+        disk.simple(true)?;
+        if disk.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let id = *disk.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        disk.names.insert(to.to_path_buf(), id);
+        disk.dir_events.push(DirEvent::Link(to.to_path_buf(), id));
+        Ok(())
+    }
+
+    fn remove_dir(&self, _path: &Path) -> io::Result<()> {
+        self.disk.lock().simple(false)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<LockGuard> {
+        let mut disk = self.disk.lock();
+        if !disk.locked.insert(path.to_path_buf()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        disk.locked = true;
-        Ok(Box::new(SimLock(Arc::clone(&self.disk))))
+        Ok(Box::new(SimLock(Arc::clone(&self.disk), path.to_path_buf())))
     }
 
     fn free_space(&self, _path: &Path) -> io::Result<u64> {
@@ -355,11 +374,11 @@ impl Vfs for SimVfs {
     }
 }
 
-struct SimLock(Arc<Mutex<Disk>>);
+struct SimLock(Arc<Mutex<Disk>>, PathBuf);
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        self.0.lock().locked = false;
+        self.0.lock().locked.remove(&self.1);
     }
 }
 
@@ -501,9 +520,25 @@ fn apply_name(names: &mut BTreeMap<PathBuf, u64>, event: &DirEvent) -> bool {
                 names.insert(to.clone(), id);
                 true
             }
-            None => false,
+            None => rename_dir(names, from, to),
         },
     }
+}
+
+/// A directory that is not empty is no target.
+fn rename_dir(names: &mut BTreeMap<PathBuf, u64>, from: &Path, to: &Path) -> bool {
+    let inside = |dir: &Path, path: &PathBuf| path.starts_with(dir);
+    let moved: Vec<PathBuf> = names.keys().filter(|path| inside(from, path)).cloned().collect();
+    if moved.is_empty() || names.keys().any(|path| inside(to, path)) {
+        return false;
+    }
+    for path in moved {
+        if let (Ok(rest), Some(id)) = (path.strip_prefix(from), names.get(&path).copied()) {
+            names.insert(to.join(rest), id);
+            names.remove(&path);
+        }
+    }
+    true
 }
 
 /// Decides the fate of a file's pending events at a power cut.

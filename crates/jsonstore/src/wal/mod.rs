@@ -4,6 +4,7 @@
 //! and one sync; it ends on a 4 KiB boundary, so acknowledged bytes are never written again.
 
 mod recover;
+mod walk;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,7 +15,10 @@ use std::{
 
 use bytes::Bytes;
 
-pub(crate) use self::recover::{Recovered, recover};
+pub(crate) use self::{
+    recover::{Recovered, recover},
+    walk::Walk,
+};
 use crate::{
     bugs::bug,
     codec::{Reader, crc},
@@ -42,7 +46,7 @@ pub(crate) struct WalConfig {
 }
 
 impl WalConfig {
-    fn path(&self, number: u64) -> PathBuf {
+    pub(crate) fn path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("{number:06}.wal"))
     }
 
@@ -91,6 +95,12 @@ pub(crate) struct WalWriter {
     sealed: VecDeque<u64>,
     spares: Vec<PathBuf>,
     spare_count: u64,
+    /// The highest floor that was released.
+    floor: u64,
+    /// Floors of backups that copy the log just now.
+    pins: Vec<u64>,
+    /// Files from this number on are not archived yet; without an archive, none waits for it.
+    unarchived_from: u64,
     buffer: Vec<u8>,
     /// Syncs done, for the statistics.
     pub(crate) syncs: u64,
@@ -196,6 +206,9 @@ impl WalWriter {
             sealed,
             spares: Vec::new(),
             spare_count: 0,
+            floor: 0,
+            pins: Vec::new(),
+            unarchived_from: u64::MAX,
             buffer: Vec::new(),
             syncs: 0,
             bytes_written: 0,
@@ -306,11 +319,14 @@ impl WalWriter {
         Ok(true)
     }
 
-    /// Files wholly below `floor` are kept as spares or removed.
+    /// Files wholly below `floor` are kept as spares or removed, unless a backup or the archive
+    /// still has to copy them.
     pub(crate) fn release(&mut self, floor: u64) {
-        let floor_number = floor / self.config.file_bytes;
+        self.floor = self.floor.max(floor);
+        let pinned = self.pins.iter().copied().min().unwrap_or(u64::MAX);
+        let floor_number = self.floor.min(pinned) / self.config.file_bytes;
         while let Some(number) = self.sealed.front().copied() {
-            if number >= floor_number {
+            if number >= floor_number || number >= self.unarchived_from {
                 break;
             }
             self.sealed.pop_front();
@@ -326,6 +342,31 @@ impl WalWriter {
             // A file that stays is found and removed at the next open.
             let _ = self.vfs.remove(&path);
         }
+    }
+
+    /// Keeps the log from `floor` on until `unpin` is called with the same.
+    pub(crate) fn pin(&mut self, floor: u64) {
+        self.pins.push(floor);
+    }
+
+    pub(crate) fn unpin(&mut self, floor: u64) {
+        if let Some(at) = self.pins.iter().position(|pin| *pin == floor) {
+            self.pins.swap_remove(at);
+        }
+        self.release(self.floor);
+    }
+
+    /// Files from this number on are kept until they are archived.
+    pub(crate) fn archive_from(&mut self, number: u64) {
+        self.unarchived_from = if bug("recycle_before_archive") { u64::MAX } else { number };
+        self.release(self.floor);
+    }
+
+    /// The oldest sealed file at or above `number`, and the file that follows it.
+    pub(crate) fn sealed_from(&self, number: u64) -> Option<(u64, u64)> {
+        let at = self.sealed.iter().position(|sealed| *sealed >= number)?;
+        let next = self.sealed.get(at + 1).copied().unwrap_or(self.active.number);
+        Some((self.sealed[at], next))
     }
 
     /// Marks an orderly end, syncs, and gives back what was allocated ahead.
@@ -444,14 +485,16 @@ fn file_header(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileHeader {
     pub(crate) salt: u32,
+    /// Random, so it tells this file from every other of the same number.
     pub(crate) key_salt: [u8; 32],
-    prev_lsn: u64,
-    prev_end: u64,
+    pub(crate) prev_lsn: u64,
+    /// Where the preceding file ends.
+    pub(crate) prev_end: u64,
     durable_lsn: u64,
-    version: u32,
+    pub(crate) version: u32,
 }
 
-fn read_header(config: &WalConfig, number: u64, image: &[u8]) -> Option<FileHeader> {
+pub(crate) fn read_header(config: &WalConfig, number: u64, image: &[u8]) -> Option<FileHeader> {
     let found = frame::decode(image, 0, number * config.file_bytes, config.header_seed())?;
     if found.frame.kind != FrameType::FileHeader {
         return None;
@@ -475,7 +518,7 @@ fn read_header(config: &WalConfig, number: u64, image: &[u8]) -> Option<FileHead
 }
 
 /// Log files by number.
-fn list(vfs: &dyn Vfs, dir: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+pub(crate) fn list(vfs: &dyn Vfs, dir: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
     let mut files = BTreeMap::new();
     for name in vfs.list(dir)? {
         if let Some(number) = name.strip_suffix(".wal").and_then(|n| n.parse().ok()) {

@@ -211,7 +211,11 @@ impl Scan<'_> {
         let end_lsn = number * self.config.file_bytes + end as u64;
         let goes_on = |header: &FileHeader| {
             let here = header.prev_end == end_lsn || header.prev_end == frame::align_up(end_lsn);
-            here && (!known || header.prev_lsn == self.out.last_lsn)
+            // A recovery that began behind the last record knew only of the file's header. A restored
+            // store may read that file from further up.
+            let base = number * self.config.file_bytes;
+            let links = header.prev_lsn == self.out.last_lsn || header.prev_lsn == base;
+            here && (!known || links)
         };
         self.images
             .range(number + 1..)

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod api;
+mod backup;
 mod bad_input;
 mod cancel;
 mod chain;
