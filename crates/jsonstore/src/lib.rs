@@ -74,7 +74,7 @@ pub use crate::{
     key::Id,
     lock::LockMode,
     options::{Durability, Options, Recovery},
-    query::{Filter, Sort},
+    query::{Filter, JsonPath, Projection, Sort},
     vfs::{LockGuard, Mapped, OpenMode, RealVfs, VFile, Vfs},
 };
 

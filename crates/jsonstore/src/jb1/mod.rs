@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use crate::codec::{Reader, put_varint};
 
 pub(crate) use self::{
-    parse::{escape, from_value, parse},
+    parse::{escape, from_value, parse, put_string},
     print::print,
 };
 pub use crate::query::Update;

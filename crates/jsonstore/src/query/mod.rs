@@ -2,19 +2,26 @@
 //!
 //! - `path`, `order`: what a dotted path reaches, and how values compare
 //! - `filter`: which documents an operation means
+//! - `jsonpath`: RFC 9535
+//! - `expression`, `projection`: what is computed from a document, and what comes back of it
 //! - `sort`: in which order they come
 //! - `update`: what happens to one
 
+mod expression;
 mod filter;
+mod jsonpath;
 mod order;
 mod path;
+mod projection;
 mod sort;
 mod time;
 mod update;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::update::{Patch, merge_patched};
-pub use self::{filter::Filter, sort::Sort, update::Update};
+pub use self::{
+    filter::Filter, jsonpath::JsonPath, projection::Projection, sort::Sort, update::Update,
+};
 pub(crate) use self::{
     filter::{ElemMatch, Expr, Operand, Regex, Test, TextQuery, TypeSet},
     order::{Bracket, bracket, compare},

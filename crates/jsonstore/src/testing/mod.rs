@@ -3,6 +3,8 @@
 mod cycles;
 mod env;
 mod fuzz;
+mod generate;
+mod oracle;
 mod queries;
 mod registers;
 mod world;
@@ -11,7 +13,9 @@ pub use self::{
     cycles::{Anomaly, Event, History, Outcome, check_history},
     env::SimEnv,
     fuzz::{TARGETS, mutate, run_target, sample, write_seed},
-    queries::{json_patch, matches_text, merge_patch},
+    generate::Cases,
+    oracle::{naive_matches, order},
+    queries::{json_patch, matches_text, merge_patch, sorted},
     registers::{Access, Registers, check_registers},
     world::{Profile, Report, World, small_options},
 };

@@ -16,6 +16,7 @@ impl Expr {
     pub(crate) fn matches(&self, document: &[u8]) -> bool {
         match self {
             Self::And(all) => all.iter().all(|expr| expr.matches(document)),
+            Self::Expression(expression) => expression.is_true(document),
             Self::Field { path, test } => test.holds_at(path, document),
             Self::Nor(none) => !none.iter().any(|expr| expr.matches(document)),
             Self::Or(any) => any.iter().any(|expr| expr.matches(document)),

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
-use super::{order::Bracket, path::Path};
+use super::{expression::Expression, order::Bracket, path::Path};
 use crate::{
     error::{DocumentError, Result},
     jb1::{self, Limits},
@@ -49,6 +49,8 @@ pub struct Filter(Arc<Expr>);
 pub(crate) enum Expr {
     /// All of them; none at all is every document.
     And(Vec<Expr>),
+    /// `$expr`: the value counts as true.
+    Expression(Expression),
     /// `path` as a whole satisfies `test`: one of the values that it reaches does, unless the test
     /// says otherwise.
     Field { path: Path, test: Test },

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    query::{order::compare, path::Path},
+    query::{expression::Expression, order::compare, path::Path},
 };
 
 pub(super) fn parse(value: &Value) -> Result<Expr> {
@@ -82,6 +82,7 @@ impl Parser {
                 }
             }
             "$comment" => {}
+            "$expr" => all.push(Expr::Expression(Expression::from_json(value)?)),
             "$nor" => {
                 let none = self.list(value, true)?;
                 all.push(Expr::Nor(none));

@@ -13,6 +13,7 @@ pub(super) fn shape(expr: &Expr) -> String {
 fn put(expr: &Expr, out: &mut String) {
     match expr {
         Expr::And(all) => put_list("and", all, out),
+        Expr::Expression(_) => out.push_str("expr"),
         Expr::Field { path, test } => {
             // Debug, so that a name with a bracket in it cannot look like another shape.
             let _ = write!(out, "{:?}", path.as_str());
