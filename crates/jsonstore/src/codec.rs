@@ -58,8 +58,21 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub(crate) fn varint(&mut self) -> Option<u64> {
-        let first = self.u8()?;
-        if first < 0x80 { Some(u64::from(first)) } else { self.long_varint(first) }
+        // Lengths and sequence numbers mostly have one or two bytes.
+        match self.bytes.get(self.position..) {
+            Some([first @ ..0x80, ..]) => {
+                self.position += 1;
+                Some(u64::from(*first))
+            }
+            Some([first, second @ ..0x80, ..]) => {
+                self.position += 2;
+                Some(u64::from(first & 0x7f) | u64::from(*second) << 7)
+            }
+            _ => {
+                let first = self.u8()?;
+                self.long_varint(first)
+            }
+        }
     }
 
     fn long_varint(&mut self, first: u8) -> Option<u64> {

@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use crate::segment::Dictionary;
+use crate::segment::Packed;
 
 /// One version of one key; no value means it was deleted.
 #[derive(Debug, Clone)]
@@ -25,8 +25,8 @@ pub(crate) struct Entry {
     pub(crate) key: Bytes,
     pub(crate) seq: u64,
     pub(crate) value: Option<Bytes>,
-    /// The value is compressed with this dictionary, if any; only compaction asks for such.
-    pub(crate) packed: Option<Option<Arc<Dictionary>>>,
+    /// The value is as a segment stores it; only compaction asks for such.
+    pub(crate) packed: Option<Packed>,
 }
 
 /// What an entry costs beyond its bytes: the node, its share of the tree, the slice headers.

@@ -64,6 +64,7 @@ fn put(reader: &mut Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Option<()> {
 }
 
 fn put_quoted(out: &mut Vec<u8>, escaped: &[u8]) {
+    out.reserve(escaped.len() + 2);
     out.push(b'"');
     out.extend_from_slice(escaped);
     out.push(b'"');

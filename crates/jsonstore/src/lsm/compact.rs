@@ -11,7 +11,7 @@ use crate::{
     env::Env,
     error::Result,
     memtable::Entry,
-    segment::{Dictionaries, Dictionary, Segment, SegmentBuilder, SegmentInfo, keyspace_of},
+    segment::{Dictionaries, Packed, Segment, SegmentBuilder, SegmentInfo, keyspace_of},
     vfs::Vfs,
 };
 
@@ -168,7 +168,7 @@ impl<'a> Output<'a> {
         key: &[u8],
         seq: u64,
         value: Option<&[u8]>,
-        packed: Option<&Option<Arc<Dictionary>>>,
+        packed: Option<&Packed>,
     ) -> Result<()> {
         let same_key = self.last_keyspace == keyspace && self.last_key == key;
         if let Some(builder) = &self.builder {
@@ -197,9 +197,7 @@ impl<'a> Output<'a> {
         }
         let builder = self.builder.as_mut().expect("made just above");
         match (value, packed) {
-            (Some(value), Some(dictionary)) => {
-                builder.add_packed(keyspace, key, seq, value, dictionary.as_ref())
-            }
+            (Some(value), Some(packed)) => builder.add_packed(keyspace, key, seq, value, packed),
             _ => builder.add(keyspace, key, seq, value),
         }
     }

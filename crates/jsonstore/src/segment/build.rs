@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use super::{
     FOOTER, HEADER, Handle, MAGIC, VERSION,
     block::{BlockBuilder, ValueKind},
-    compress::{Dictionaries, Dictionary, SAMPLES_BYTES_MAX, compress, decompress},
+    compress::{Dictionaries, Dictionary, Packed, SAMPLES_BYTES_MAX, compress, decompress},
     filter, kind,
 };
 use crate::{
@@ -101,8 +101,8 @@ impl<'a> SegmentBuilder<'a> {
             packed: Vec::new(),
             written: 0,
             data: BlockBuilder::default(),
-            index: BlockBuilder::default(),
-            top: BlockBuilder::default(),
+            index: BlockBuilder::index(),
+            top: BlockBuilder::index(),
             hashes: Vec::new(),
             keyspace: None,
             dictionary: None,
@@ -156,27 +156,23 @@ impl<'a> SegmentBuilder<'a> {
         key: &[u8],
         seq: u64,
         value: &[u8],
-        dictionary: Option<&Arc<Dictionary>>,
+        packed: &Packed,
     ) -> Result<()> {
-        let same = match (&self.dictionary, dictionary) {
-            (Some(own), Some(theirs)) => Arc::ptr_eq(own, theirs),
-            (None, Some(theirs)) => {
-                self.release_held()?;
-                self.dictionary.get_or_insert_with(|| Arc::clone(theirs));
-                self.dictionary.as_ref().is_some_and(|own| Arc::ptr_eq(own, theirs))
-            }
-            // Without a dictionary it is worth another try with one.
-            (_, None) => false,
-        };
-        if same {
+        let theirs = packed.dictionary.as_ref();
+        if let Some(theirs) = theirs.filter(|_| self.dictionary.is_none()) {
+            self.release_held()?;
+            self.dictionary.get_or_insert_with(|| Arc::clone(theirs));
+        }
+        // Without a dictionary it is worth another try with one.
+        if packed.fits(self.dictionary.as_ref()) {
             let full = self.note(keyspace, key, seq, value.len())?;
             self.release_held()?;
-            return self.add_encoded(full, seq, ValueKind::Compressed, value);
+            return self.add_encoded(full, seq, packed.kind, value);
         }
-        let raw =
-            decompress(value, dictionary.map(|d| &**d), VALUE_BYTES_MAX).ok_or_else(|| {
-                Error::corrupt(self.path.display(), 0, "a value to be merged does not decompress")
-            })?;
+        let raw = decompress(packed.kind, value, theirs.map(|d| &**d), VALUE_BYTES_MAX);
+        let raw = raw.ok_or_else(|| {
+            Error::corrupt(self.path.display(), 0, "a value to be merged does not decompress")
+        })?;
         self.add(keyspace, key, seq, Some(&raw))
     }
 
@@ -291,11 +287,9 @@ impl<'a> SegmentBuilder<'a> {
 
     fn add_value(&mut self, key: Vec<u8>, seq: u64, value: &[u8]) -> Result<()> {
         let mut packed = std::mem::take(&mut self.packed);
-        let added = if compress(value, self.dictionary.as_deref(), &mut packed) {
-            self.add_encoded(key, seq, ValueKind::Compressed, &packed)
-        } else {
-            self.add_encoded(key, seq, ValueKind::Raw, value)
-        };
+        let kind = compress(value, self.dictionary.as_deref(), &mut packed);
+        let stored = if kind == ValueKind::Raw { value } else { &packed };
+        let added = self.add_encoded(key, seq, kind, stored);
         self.packed = packed;
         added
     }

@@ -1,7 +1,7 @@
 //! Segments: immutable, sorted, checksummed files (docs/file-format.md).
 //!
 //! A segment is written once, synced, and only then named by the manifest. Values are compressed
-//! one by one with a dictionary of the keyspace, so a read decompresses one document, not a block,
+//! one by one with what was learnt of the keyspace, so a read decompresses one document, not a block,
 //! and the block cache holds the small form.
 
 mod block;
@@ -9,15 +9,17 @@ mod build;
 mod compress;
 mod filter;
 mod read;
+mod symbols;
 
 pub(crate) use self::{
     build::{SegmentBuilder, SegmentInfo},
-    compress::{Dictionaries, Dictionary},
+    compress::{Dictionaries, Packed},
     read::{Pinned, Segment, SegmentIter, keyspace_of},
 };
 
 pub(crate) const MAGIC: &[u8; 8] = b"HEARTHSG";
-pub(crate) const VERSION: u32 = 1;
+/// 1: values are raw or zstd. 2: they may be codes of a symbol table.
+pub(crate) const VERSION: u32 = 2;
 /// Clear bytes at the start of every segment.
 pub(crate) const HEADER: usize = 80;
 /// Clear bytes at the end.

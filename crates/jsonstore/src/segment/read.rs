@@ -14,7 +14,7 @@ use super::{
     FOOTER, HEADER, Handle, MAGIC, VERSION,
     block::{self, BlockIter, ValueKind},
     build::SegmentInfo,
-    compress::{Dictionaries, Dictionary, decompress},
+    compress::{Dictionaries, Dictionary, Packed, decompress},
     filter::Filter,
     kind,
 };
@@ -151,11 +151,10 @@ impl Segment {
         match kind {
             ValueKind::Deleted => Ok(None),
             ValueKind::Raw => Ok(Some(shared())),
-            ValueKind::Compressed => {
-                let raw = decompress(stored, open.dictionary.as_deref(), VALUE_BYTES_MAX);
-                let raw = raw
-                    .ok_or_else(|| Error::corrupt(&self.name, 0, "a value does not decompress"))?;
-                Ok(Some(Bytes::from(raw)))
+            ValueKind::Compressed | ValueKind::Coded => {
+                decompress(kind, stored, open.dictionary.as_deref(), VALUE_BYTES_MAX)
+                    .ok_or_else(|| Error::corrupt(&self.name, 0, "a value does not decompress"))
+                    .map(Some)
             }
         }
     }
@@ -472,8 +471,10 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
             if std::mem::take(&mut self.on_entry) || data.next().is_some() {
                 let key = Bytes::copy_from_slice(&data.key);
                 let open = self.segment.open()?;
-                let is_packed = self.packed && data.kind == ValueKind::Compressed;
-                let packed = is_packed.then(|| open.dictionary.clone());
+                let is_packed =
+                    self.packed && matches!(data.kind, ValueKind::Compressed | ValueKind::Coded);
+                let packed = is_packed
+                    .then(|| Packed { kind: data.kind, dictionary: open.dictionary.clone() });
                 let value = if is_packed {
                     Some(data.value())
                 } else {
