@@ -33,6 +33,8 @@ mod per_ip;
 mod server;
 mod service;
 mod stats;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod tls;
 mod transport;
 mod watchdog;
@@ -47,8 +49,8 @@ pub use crate::{
     server::{Handle, Server, ServerBuilder, StartError},
     stats::Stats,
     tls::{
-        CertError, CertMap, CertStore, Certificate, ChooseConfig, HandshakeError, Tickets,
-        TlsConfig, TlsConfigBuilder, TlsError, TlsTransport,
+        CertError, CertMap, CertStore, Certificate, ChooseConfig, ClientTrust, HandshakeError,
+        Hold, HoldHandshake, Tickets, TlsConfig, TlsConfigBuilder, TlsError, TlsTransport,
     },
     transport::TcpTransport,
 };

@@ -27,6 +27,9 @@ pub struct NetLimits {
     /// TLS handshakes in progress on one worker. Above it the oldest is given up: an honest one
     /// takes two round trips, those that wait longest are most likely not honest. Default 1,024.
     pub handshakes_per_worker_max: usize,
+    /// TLS handshakes that one worker works on between two looks at its sockets. The others queue, so
+    /// that a flood of them does not keep established connections waiting. Default 8.
+    pub handshakes_per_turn_max: usize,
     /// Connections that the kernel holds until they are accepted. Default 4096.
     pub backlog: u32,
     /// Without the peer acknowledging what was sent, the kernel closes the connection. Linux only.
@@ -50,6 +53,7 @@ impl Default for NetLimits {
                 IpPrefix::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
             ],
             handshakes_per_worker_max: 1024,
+            handshakes_per_turn_max: 8,
             backlog: 4096,
             tcp_user_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),

@@ -377,6 +377,7 @@ impl Shared {
             .on_thread_unpark(move || {
                 unparked.pulse.unpark();
                 unparked.wheel.expire_clock();
+                unparked.pacer.rest();
             })
             .enable_all()
             .build()

@@ -98,7 +98,7 @@ impl<H: Handler> Serve for Service<H> {
         if worker.handshakes.len() > worker.limits.handshakes_per_worker_max {
             worker.handshakes.shed_idle(1);
         }
-        let handshake = Handshake::new(transport, tls);
+        let handshake = Handshake::new(transport, tls).in_turn(worker.pacer.turn());
         let stage = HandshakeStage { handshake, watch, handler, settings, info: Some(info) };
         tokio::spawn(Encrypted { stage: Stage::Handshake(Box::new(stage)), admission });
     }
@@ -150,13 +150,19 @@ impl<H: Handler> HandshakeStage<H> {
                 return Poll::Ready(self.finish(transport, admission));
             }
             Poll::Ready(Err(failure)) => failure,
-            Poll::Pending => match ready!(self.watch.poll_event(cx)) {
-                WatchEvent::Deadline => HandshakeError::TimedOut,
-                WatchEvent::Drain => {
-                    counters.tls_shed.increment();
-                    return Poll::Ready(None);
+            Poll::Pending => {
+                if let Some(time) = self.handshake.take_hold() {
+                    let timeout = self.settings.limits.handshake_timeout;
+                    self.watch.set_idle_deadline(time.saturating_add(timeout));
                 }
-            },
+                match ready!(self.watch.poll_event(cx)) {
+                    WatchEvent::Deadline => HandshakeError::TimedOut,
+                    WatchEvent::Drain => {
+                        counters.tls_shed.increment();
+                        return Poll::Ready(None);
+                    }
+                }
+            }
         };
         counters.tls_failed.increment();
         let peer = self.info.as_ref().and_then(|info| info.peer);

@@ -24,6 +24,7 @@ use crate::{
     per_ip::PerIp,
     service::Serve,
     stats::Counters,
+    tls::Pacer,
     wheel::Wheel,
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) wheel: Arc<Wheel>,
     /// Watches over handshakes, so that the oldest of them can be found.
     pub(crate) handshakes: Arc<Wheel>,
+    /// Lets handshakes take turns.
+    pub(crate) pacer: Arc<Pacer>,
     pub(crate) pulse: Pulse,
     /// A connection has ended.
     freed: Notify,
@@ -119,6 +122,7 @@ impl Worker {
             counters: Counters::default(),
             wheel: Wheel::new(),
             handshakes: Wheel::new(),
+            pacer: Pacer::new(limits.handshakes_per_turn_max),
             pulse: Pulse { threads, parked: AtomicUsize::new(0), turns: AtomicU64::new(0) },
             freed: Notify::new(),
             others: OnceLock::new(),
@@ -220,6 +224,7 @@ impl Worker {
     ) -> Option<mpsc::Sender<Progress>> {
         tokio::spawn(self.wheel.clone().run());
         tokio::spawn(self.handshakes.clone().run());
+        tokio::spawn(self.pacer.clone().run());
         let mut accepting = JoinSet::new();
         let order = loop {
             if accepting.is_empty() {

@@ -210,15 +210,17 @@ impl Certificate {
 
 fn private_key(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, CertError> {
     use rustls::pki_types::pem::Error;
+    let has = |text: &[u8]| pem.windows(text.len()).any(|window| window == text);
+    // In the older forms a header tells (RFC 1421 §4.6.1.1), and what follows may pass for a key.
+    if has(b"Proc-Type: 4,ENCRYPTED") {
+        return Err(CertError::EncryptedKey { path: path.into() });
+    }
     match PrivateKeyDer::from_pem_slice(pem) {
         Ok(key) => Ok(key),
-        Err(Error::NoItemsFound) => {
-            let locked = b"-----BEGIN ENCRYPTED PRIVATE KEY";
-            if pem.windows(locked.len()).any(|window| window == locked) {
-                return Err(CertError::EncryptedKey { path: path.into() });
-            }
-            Err(CertError::NoKey { path: path.into() })
+        Err(Error::NoItemsFound) if has(b"-----BEGIN ENCRYPTED PRIVATE KEY") => {
+            Err(CertError::EncryptedKey { path: path.into() })
         }
+        Err(Error::NoItemsFound) => Err(CertError::NoKey { path: path.into() }),
         Err(error) => Err(malformed(path, &error)),
     }
 }
@@ -260,6 +262,12 @@ mod tests {
             "locked.pem",
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
         );
+        let locked_of_old = write(
+            "old.pem",
+            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+             DEK-Info: AES-256-CBC,00000000000000000000000000000000\n\nAAAA\n\
+             -----END EC PRIVATE KEY-----\n",
+        );
         let odd_key =
             write("odd.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
         let missing = dir.path().join("missing.pem");
@@ -278,6 +286,7 @@ mod tests {
             (&text, &good_key, "NoCertificate"),
             (&good_key, &good_key, "NoCertificate"),
             (&good_chain, &good_chain, "NoKey"),
+            (&good_chain, &locked_of_old, "EncryptedKey"),
             (&good_chain, &locked, "EncryptedKey"),
             (&good_chain, &odd_key, "UnsupportedKey"),
             (&cut, &good_key, "Malformed"),

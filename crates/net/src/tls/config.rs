@@ -15,7 +15,7 @@ use rustls::{
     version::TLS13,
 };
 
-use super::{CertError, CertMap, CertStore, Certificate, resolver};
+use super::{CertError, CertMap, CertStore, Certificate, Hold, HoldHandshake, resolver};
 
 static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
 
@@ -30,6 +30,7 @@ static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
 pub struct TlsConfig {
     main: Arc<ServerConfig>,
     choose: Option<Arc<dyn ChooseConfig>>,
+    hold: Option<Arc<dyn HoldHandshake>>,
 }
 
 /// Chooses a configuration by the client's hello, for instance one that wants client certificates
@@ -158,7 +159,7 @@ impl TlsConfig {
     #[must_use]
     pub fn from_rustls(mut config: ServerConfig) -> Self {
         resolver::remember_server_name(&mut config);
-        Self { main: Arc::new(config), choose: None }
+        Self { main: Arc::new(config), choose: None, hold: None }
     }
 
     /// Lets `choose` pick another configuration for some clients.
@@ -168,9 +169,21 @@ impl TlsConfig {
         self
     }
 
-    /// What rustls is given, unless a choice is to be made.
+    /// Lets some handshakes wait for their certificate. That of a listener counts, not that of a
+    /// configuration that was chosen.
+    #[must_use]
+    pub fn with_hold(mut self, hold: Arc<dyn HoldHandshake>) -> Self {
+        self.hold = Some(hold);
+        self
+    }
+
+    /// What rustls is given, where nothing depends on the hello.
     pub(super) fn single(&self) -> Option<&Arc<ServerConfig>> {
-        self.choose.is_none().then_some(&self.main)
+        (self.choose.is_none() && self.hold.is_none()).then_some(&self.main)
+    }
+
+    pub(super) fn hold(&self, hello: &ClientHello<'_>) -> Option<Hold> {
+        self.hold.as_ref().and_then(|hold| hold.hold(hello))
     }
 
     pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {

@@ -4,6 +4,7 @@ use std::{
     io,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use hearth_http_core::Transport;
@@ -13,7 +14,9 @@ use rustls::{
 };
 
 use super::{
-    TlsConfig, resolver,
+    Hold, TlsConfig, Turn,
+    pace::poll_turn,
+    resolver,
     session::{Queues, Session},
     transport::{TlsTransport, poll_receive, poll_send},
 };
@@ -52,12 +55,17 @@ pub(crate) struct Handshake<T> {
     queues: Queues,
     stage: Stage,
     server_name: Option<Box<str>>,
+    turn: Option<Turn>,
+    /// How long it will wait at most, until somebody was told.
+    untold_hold: Option<Duration>,
 }
 
 #[derive(Debug)]
 enum Stage {
     /// The client's hello says which configuration applies.
     Choose { config: Arc<TlsConfig>, acceptor: Box<AcceptorState> },
+    /// Something has to be there before it goes on.
+    Hold { config: Arc<ServerConfig>, hold: Hold },
     /// The rest.
     Shake(Session),
     /// Failed; what is left to say is being said.
@@ -80,7 +88,25 @@ impl<T: Transport> Handshake<T> {
                 Stage::Choose { config: config.clone(), acceptor: Box::new(acceptor) }
             }
         };
-        Self { io: Some(io), queues: Queues::default(), stage, server_name: None }
+        Self {
+            io: Some(io),
+            queues: Queues::default(),
+            stage,
+            server_name: None,
+            turn: None,
+            untold_hold: None,
+        }
+    }
+
+    /// Takes turns with other handshakes.
+    pub(crate) fn in_turn(mut self, turn: Turn) -> Self {
+        self.turn = Some(turn);
+        self
+    }
+
+    /// How long the handshake will wait for something at most; told once.
+    pub(crate) fn take_hold(&mut self) -> Option<Duration> {
+        self.untold_hold.take()
     }
 
     /// The encrypted stream, once both sides agree. What follows the handshake, such as tickets,
@@ -90,7 +116,16 @@ impl<T: Transport> Handshake<T> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<TlsTransport<T>, HandshakeError>> {
         loop {
-            self.advance();
+            if !self.queues.sealed.is_empty() {
+                ready!(poll_turn(&mut self.turn, cx));
+                self.advance();
+            }
+            if let Stage::Hold { config, hold } = &mut self.stage
+                && hold.poll(cx).is_ready()
+            {
+                self.stage = begin(config.clone());
+                continue;
+            }
             if let Stage::Refuse(error) = &mut self.stage {
                 let error = error.take().unwrap_or(HandshakeError::PeerGone);
                 // One attempt: a peer that does not read its alert is not waited for.
@@ -120,13 +155,12 @@ impl<T: Transport> Handshake<T> {
     fn advance(&mut self) {
         let queues = &mut self.queues;
         let received = queues.sealed.filled();
-        if received.is_empty() {
-            return;
-        }
         if received.len() > UNPROCESSED_MAX {
-            self.stage = Stage::Refuse(Some(HandshakeError::Tls(rustls::Error::General(
-                "more bytes than any handshake message has".into(),
-            ))));
+            let error = rustls::Error::General("more bytes than any handshake message has".into());
+            if !matches!(&self.stage, Stage::Shake(session) if session.has_spoken) {
+                queues.outgoing.put(alert(&error));
+            }
+            self.stage = Stage::Refuse(Some(HandshakeError::Tls(error)));
             return;
         }
         if is_plain_http(received) {
@@ -137,11 +171,18 @@ impl<T: Transport> Handshake<T> {
         if let Stage::Choose { config, acceptor } = &mut self.stage {
             match acceptor.look_at(received) {
                 Ok(Some(accepted)) => {
-                    self.stage = begin(config.choose(&accepted.client_hello()));
+                    let hello = accepted.client_hello();
+                    let chosen = config.choose(&hello);
+                    if let Some(hold) = config.hold(&hello) {
+                        self.untold_hold = Some(hold.at_most());
+                        self.stage = Stage::Hold { config: chosen, hold };
+                        return;
+                    }
+                    self.stage = begin(chosen);
                 }
                 Ok(None) => return,
-                Err((error, alert)) => {
-                    queues.outgoing.put(&alert);
+                Err((error, told)) => {
+                    queues.outgoing.put(if told.is_empty() { alert(&error) } else { &told });
                     self.stage = Stage::Refuse(Some(HandshakeError::Tls(error)));
                     return;
                 }
@@ -155,6 +196,10 @@ impl<T: Transport> Handshake<T> {
                 self.server_name = Some(name);
             }
             if let Err(error) = opened {
+                // rustls keeps silent about some of them.
+                if queues.outgoing.is_empty() && !session.has_spoken {
+                    queues.outgoing.put(alert(&error));
+                }
                 self.stage = Stage::Refuse(Some(HandshakeError::Tls(error)));
             }
         }
@@ -213,6 +258,14 @@ fn begin(config: Arc<ServerConfig>) -> Stage {
 /// Whether these bytes begin a request in the clear. No TLS record begins with a letter.
 fn is_plain_http(received: &[u8]) -> bool {
     received.iter().take(3).all(u8::is_ascii_uppercase) && received.len() >= 3
+}
+
+/// The fatal alert for an error, in the clear (RFC 8446 §6.2).
+fn alert(error: &rustls::Error) -> &'static [u8] {
+    match error {
+        rustls::Error::InvalidMessage(_) => &[21, 3, 3, 0, 2, 2, 50], // decode_error
+        _ => &[21, 3, 3, 0, 2, 2, 40],                                // handshake_failure
+    }
 }
 
 const PLAIN_HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\

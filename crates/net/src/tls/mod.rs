@@ -2,8 +2,11 @@
 
 mod buffer;
 mod certificate;
+mod client_trust;
 mod config;
 mod handshake;
+mod hold;
+mod pace;
 mod resolver;
 mod session;
 mod store;
@@ -21,11 +24,16 @@ mod tests;
 #[path = "../../tests/it/trust.rs"]
 mod trust;
 
-pub(crate) use self::handshake::Handshake;
 pub use self::{
     certificate::{CertError, Certificate},
+    client_trust::ClientTrust,
     config::{ChooseConfig, Tickets, TlsConfig, TlsConfigBuilder, TlsError},
     handshake::HandshakeError,
+    hold::{Hold, HoldHandshake},
     store::{CertMap, CertStore},
     transport::TlsTransport,
+};
+pub(crate) use self::{
+    handshake::Handshake,
+    pace::{Pacer, Turn},
 };

@@ -19,6 +19,8 @@ pub(super) struct Session {
     tls: Box<UnbufferedServerConnection>,
     /// The peer said that it sends no more.
     pub(super) is_peer_done: bool,
+    /// Something was said to the peer, so that it may expect alerts to be encrypted.
+    pub(super) has_spoken: bool,
     /// What went wrong. rustls must not be asked again: it would look at the same input.
     failure: Option<Error>,
 }
@@ -48,7 +50,7 @@ enum Goal<'a> {
 impl Session {
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
         let tls = Box::new(UnbufferedServerConnection::new(config)?);
-        Ok(Self { tls, is_peer_done: false, failure: None })
+        Ok(Self { tls, is_peer_done: false, has_spoken: false, failure: None })
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
@@ -122,6 +124,7 @@ impl Session {
                     put(outgoing, |space| {
                         data.encode(space).map_err(|error| required_to_encode(&error))
                     })?;
+                    self.has_spoken = true;
                 }
                 // What is in `outgoing` is sent in order, so it may be called sent now.
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),

@@ -77,6 +77,17 @@ impl CertMap {
         all.flat_map(|(name, list)| list.iter().map(move |one| (name.clone(), one)))
     }
 
+    /// Whether a certificate that is valid at that time is for `name`, by that name or by a wildcard. The
+    /// default certificate does not count.
+    #[must_use]
+    pub fn covers(&self, name: &str, now: SystemTime) -> bool {
+        let name = name.to_ascii_lowercase();
+        let name = name.trim_end_matches('.');
+        let wildcard = name.split_once('.').and_then(|(_, domain)| self.wildcard.get(domain));
+        let lists = [self.exact.get(name), wildcard];
+        lists.iter().flatten().flat_map(|list| list.iter()).any(|one| one.is_valid_at(now))
+    }
+
     /// The best certificate for `name`: the most specific that is valid now, and failing that the
     /// most specific. `suits` says whether the client can do with it.
     fn find(
@@ -170,6 +181,13 @@ mod tests {
         check(&all, Some("z.y.a.test"), Some("default"));
         check(&all, Some("test"), Some("default"));
         check(&all, None, Some("default"));
+        let now = SystemTime::now();
+        for (name, want) in
+            [("A.test.", true), ("y.a.test", true), ("z.y.a.test", false), ("b", false)]
+        {
+            assert_eq!(all.covers(name, now), want, "{name}");
+            assert!(!all.covers(name, now + Duration::from_secs(1 << 40)), "{name} has ended");
+        }
         check(&map(&["a.test"]), Some("b.test"), None);
         check(&map(&["a.test"]), None, None);
     }

@@ -4,6 +4,8 @@ mod bind;
 mod counting;
 mod descriptors;
 mod drain;
+#[cfg(feature = "testing")]
+mod flood;
 mod limits;
 mod mutual;
 mod serve;

@@ -2,13 +2,22 @@
 
 use std::sync::Arc;
 
-use hearth_net::{CertMap, CertStore, NetLimits, TlsConfig, TlsError};
-use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use hearth_net::{
+    CertMap, CertStore, ChooseConfig, ClientTrust, NetLimits, Tickets, TlsConfig, TlsError,
+};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
+    CertifiedIssuer, IsCa, KeyIdMethod, KeyPair, RevokedCertParams,
+};
 use rustls::{
-    ClientConfig, HandshakeKind, RootCertStore,
+    ClientConfig, HandshakeKind, NamedGroup, RootCertStore,
+    client::{
+        ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+        Tls13ClientSessionValue,
+    },
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer},
-    server::WebPkiClientVerifier,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    server::{ClientHello, WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
 
@@ -24,21 +33,53 @@ fn authority() -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed")
 }
 
-/// A server that asks for certificates of `authority`, and may do without.
-fn server(authority: &Authority, may_do_without: bool) -> Running {
+/// Who lets clients of `authority` in, except those with this serial number.
+fn verifier(
+    authority: &Authority,
+    may_do_without: bool,
+    revoked: Option<u64>,
+) -> Arc<dyn ClientCertVerifier> {
     let mut roots = RootCertStore::empty();
     let certificate: &Certificate = authority.as_ref();
     roots.add(certificate.der().clone()).expect("an authority");
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let verifier = if may_do_without { verifier.allow_unauthenticated() } else { verifier }.build();
+    let verifier = verifier.with_crls(revoked.map(|serial| revocations(authority, serial)));
+    let verifier = if may_do_without { verifier.allow_unauthenticated() } else { verifier };
+    verifier.build().expect("roots")
+}
+
+fn revocations(
+    authority: &Authority,
+    serial: u64,
+) -> rustls::pki_types::CertificateRevocationListDer<'static> {
+    let list = CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2024, 1, 1),
+        next_update: rcgen::date_time_ymd(2090, 1, 1),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: rcgen::date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        }],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(authority).expect("signed").der().clone()
+}
+
+/// A server that asks for certificates of `authority`, and may do without.
+fn server(authority: &Authority, may_do_without: bool) -> Running {
+    let config = config(verifier(authority, may_do_without, None));
+    start_with(hello(), NetLimits::default(), |listener| listener.tls(config))
+}
+
+fn config(verifier: Arc<dyn ClientCertVerifier>) -> TlsConfig {
     let mut map = CertMap::new();
     map.set_default(support::certificate(&["a.test"]));
-    let config = TlsConfig::builder(Arc::new(CertStore::new(map)))
-        .client_verifier(verifier.expect("roots"))
-        .build()
-        .expect("good options");
-    start_with(hello(), NetLimits::default(), |listener| listener.tls(config))
+    let builder = TlsConfig::builder(Arc::new(CertStore::new(map))).client_verifier(verifier);
+    builder.build().expect("good options")
 }
 
 /// A client with a certificate of this authority, or without one.
@@ -53,12 +94,16 @@ fn client(
         .with_custom_certificate_verifier(Arc::new(TrustAll));
     let Some(authority) = authority else { return Arc::new(builder.with_no_client_auth()) };
     let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["client.test".to_owned()]).expect("a name");
+    let mut params = CertificateParams::new(vec!["client.test".to_owned()]).expect("a name");
+    params.serial_number = Some(SERIAL.into());
     let signed = params.signed_by(&key, &**authority).expect("signed");
     let chain = vec![CertificateDer::from(signed)];
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
     Arc::new(builder.with_client_auth_cert(chain, key).expect("a good pair"))
 }
+
+/// The number of every client's certificate.
+const SERIAL: u64 = 42;
 
 /// Whether a request is answered. In TLS 1.3 the client is done before it is judged, so the handshake alone
 /// tells nothing.
@@ -105,6 +150,120 @@ fn every_connection_is_checked_anew() {
         }
     }
     assert_eq!(server.handle.stats().tls_resumed, 0);
+}
+
+/// Another authority, or a list of revocations, holds for the very next connection of a client that was let in
+/// before, and so does the way back.
+#[test]
+fn a_change_of_trust_holds_from_the_next_connection_on() {
+    let (known, other) = (authority(), authority());
+    let trust = Arc::new(ClientTrust::new(verifier(&known, false, None)));
+    let config = config(trust.clone());
+    let server = start_with(hello(), NetLimits::default(), |listener| listener.tls(config));
+    let clients = [&TLS12, &TLS13].map(|version| client(Some(&known), version));
+    let rows = [
+        ("the authority", verifier(&known, false, None), true),
+        ("another authority", verifier(&other, false, None), false),
+        ("another authority, or nobody", verifier(&other, true, None), false),
+        ("the authority again", verifier(&known, false, None), true),
+        ("the certificate is revoked", verifier(&known, false, Some(SERIAL)), false),
+        ("another certificate is revoked", verifier(&known, false, Some(SERIAL + 1)), true),
+    ];
+    for (what, verifier, want) in rows {
+        trust.replace(verifier);
+        for client in &clients {
+            // Twice, so that there would be a session to resume.
+            for _ in 0..2 {
+                assert_eq!(is_answered(&server, client), want, "{what}");
+            }
+        }
+    }
+    assert_eq!(server.handle.stats().tls_resumed, 0);
+}
+
+/// A session of a name that is open to everybody is worth nothing at one that is not, although all names of a
+/// listener have one secret for their tickets.
+#[test]
+fn a_session_of_an_open_name_opens_no_closed_one() {
+    #[derive(Debug)]
+    struct ByName(TlsConfig);
+    impl ChooseConfig for ByName {
+        fn choose(&self, hello: &ClientHello<'_>) -> Option<TlsConfig> {
+            (hello.server_name() == Some("closed.test")).then(|| self.0.clone())
+        }
+    }
+    let known = authority();
+    let tickets = Tickets::new();
+    let store = || {
+        let mut map = CertMap::new();
+        map.set_default(support::certificate(&["open.test", "closed.test"]));
+        Arc::new(CertStore::new(map))
+    };
+    let closed = TlsConfig::builder(store()).tickets(tickets.clone());
+    let closed = closed.client_verifier(verifier(&known, false, None)).build().expect("options");
+    let open = TlsConfig::builder(store()).tickets(tickets).build().expect("options");
+    let config = open.with_choice(Arc::new(ByName(closed)));
+    let server = start_with(hello(), NetLimits::default(), |listener| listener.tls(config));
+    for version in [&TLS12, &TLS13] {
+        for (shown, want) in [(None, false), (Some(&known), true)] {
+            let mut client = (*client(shown, version)).clone();
+            client.resumption = Resumption::store(Arc::new(OneForAll::default()));
+            let client = Arc::new(client);
+            let visit = |name: &str| {
+                let mut client = tls_connect(server.address(), name, &client).ok()?;
+                let (_, body) = client.get("/").ok()?;
+                assert_eq!(body, "hello");
+                client.stream.conn.handshake_kind()
+            };
+            assert!(visit("open.test").is_some());
+            let again = visit("open.test");
+            assert_eq!(again, Some(HandshakeKind::Resumed), "{version:?}");
+            let found = visit("closed.test");
+            assert_eq!(found.is_some(), want, "{version:?}");
+            assert_ne!(found, Some(HandshakeKind::Resumed), "{version:?}");
+        }
+    }
+}
+
+/// A client's sessions, of whatever name, for every name.
+#[derive(Debug)]
+struct OneForAll(ClientSessionMemoryCache, ServerName<'static>);
+
+impl Default for OneForAll {
+    fn default() -> Self {
+        let name = ServerName::try_from("all.test").expect("a name");
+        Self(ClientSessionMemoryCache::new(8), name)
+    }
+}
+
+impl ClientSessionStore for OneForAll {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(self.1.clone(), group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(&self.1)
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(self.1.clone(), value);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(&self.1)
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&self.1);
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(self.1.clone(), value);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&self.1)
+    }
 }
 
 #[test]
