@@ -200,7 +200,7 @@ impl Manager {
         }
         let names: Vec<_> =
             requests.values().flat_map(|request| request.names.iter().cloned()).collect();
-        if managed.len() < requests.len() {
+        if managed.len() < requests.len() || self.0.options.on_demand.is_some() {
             self.make_fallback(&names);
         }
         *self.0.requests.lock() = requests;
@@ -276,12 +276,12 @@ impl Manager {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     () = self.0.changed.notified() => {}
-                    name = self.0.on_demand.next() => self.serve_demand(&name).await,
                 }
             }
         };
         tokio::select! {
             () = work => {}
+            () = self.serve_demands() => {}
             () = stop => {}
         }
     }

@@ -3,21 +3,29 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use hearth_http_client::{Client, ClientOptions, ClientRequest};
+use hearth_net::{Hold, HoldHandshake};
 use parking_lot::Mutex;
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use super::Manager;
 use crate::{
     attention::{Attention, Code, Outcome},
+    challenge::ACME_TLS_ALPN,
     name::Name,
     request::CertRequest,
     vault::StoredCertificate,
@@ -35,17 +43,28 @@ pub struct OnDemand {
     pub ask: Option<String>,
     /// New certificates in an hour. Default 60.
     pub per_hour_max: u32,
+    /// How long a handshake waits for the certificate that its name is getting, before it goes on with
+    /// what there is. Zero: it does not wait. Default 20 s.
+    pub handshake_wait: Duration,
+    /// Handshakes that wait at once; more of them go on with what there is. Default 256.
+    pub waiting_max: usize,
 }
 
 impl OnDemand {
     /// Names that need not be asked about.
     pub fn allow(names: impl IntoIterator<Item = Name>) -> Self {
-        Self { allow: names.into_iter().collect(), ask: None, per_hour_max: 60 }
+        Self {
+            allow: names.into_iter().collect(),
+            ask: None,
+            per_hour_max: 60,
+            handshake_wait: Duration::from_secs(20),
+            waiting_max: 256,
+        }
     }
 
     /// Asks this URL.
     pub fn ask(url: impl Into<String>) -> Self {
-        Self { allow: Vec::new(), ask: Some(url.into()), per_hour_max: 60 }
+        Self { ask: Some(url.into()), ..Self::allow([]) }
     }
 
     fn allows(&self, name: &Name) -> bool {
@@ -62,6 +81,12 @@ impl OnDemand {
 pub(super) struct Memory {
     /// Names that were refused, and until when that holds.
     refused: Mutex<HashMap<Name, SystemTime>>,
+    /// Names that no certificate could be had for, and until when nobody waits for one.
+    resting: Mutex<HashMap<Name, SystemTime>>,
+    /// Names that are being worked on. Dropping the sender tells those who wait.
+    under_way: Mutex<HashMap<Name, watch::Sender<()>>>,
+    /// Handshakes that wait.
+    waiting: Arc<AtomicUsize>,
     /// When certificates were had.
     had: Mutex<Vec<SystemTime>>,
     wanted: mpsc::Sender<Name>,
@@ -76,13 +101,21 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 impl Default for Memory {
     fn default() -> Self {
         let (wanted, queue) = mpsc::channel(WANTED_MAX);
-        Self { refused: Mutex::default(), had: Mutex::default(), wanted, queue: queue.into() }
+        Self {
+            refused: Mutex::default(),
+            resting: Mutex::default(),
+            under_way: Mutex::default(),
+            waiting: Arc::default(),
+            had: Mutex::default(),
+            wanted,
+            queue: queue.into(),
+        }
     }
 }
 
 impl Memory {
     /// The next name that a client wanted. Waits for ever where there is none.
-    pub(super) async fn next(&self) -> Name {
+    async fn next(&self) -> Name {
         match self.queue.lock().await.recv().await {
             Some(name) => name,
             None => std::future::pending().await,
@@ -90,17 +123,59 @@ impl Memory {
     }
 
     fn is_refused(&self, name: &Name, now: SystemTime) -> bool {
-        self.refused.lock().get(name).is_some_and(|until| *until > now)
+        holds(&self.refused, name, now)
     }
 
     fn refuse(&self, name: &Name, now: SystemTime) {
-        let mut refused = self.refused.lock();
-        if refused.len() >= REFUSED_MAX {
-            refused.retain(|_, until| *until > now);
-        }
-        if refused.len() < REFUSED_MAX {
-            refused.insert(name.clone(), now + REFUSED_FOR);
-        }
+        remember(&self.refused, name, now + REFUSED_FOR, now);
+    }
+
+    /// A place among those that wait, if there is one.
+    fn place(&self, max: usize) -> Option<Place> {
+        let place = Place(self.waiting.clone());
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        (before < max).then_some(place)
+    }
+}
+
+/// Whether what is remembered of a name holds still.
+fn holds(names: &Mutex<HashMap<Name, SystemTime>>, name: &Name, now: SystemTime) -> bool {
+    names.lock().get(name).is_some_and(|until| *until > now)
+}
+
+fn remember(
+    names: &Mutex<HashMap<Name, SystemTime>>,
+    name: &Name,
+    until: SystemTime,
+    now: SystemTime,
+) {
+    let mut names = names.lock();
+    if names.len() >= REFUSED_MAX {
+        names.retain(|_, until| *until > now);
+    }
+    if names.len() < REFUSED_MAX {
+        names.insert(name.clone(), until);
+    }
+}
+
+/// One of those that wait.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A name that is being worked on, until this is dropped, whatever comes between.
+struct UnderWay<'a> {
+    memory: &'a Memory,
+    name: &'a Name,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.memory.under_way.lock().remove(self.name);
     }
 }
 
@@ -155,8 +230,68 @@ impl Manager {
         outcome
     }
 
-    pub(super) async fn serve_demand(&self, name: &Name) {
-        let _told_by_event = self.demand(&name.to_string()).await;
+    /// What lets handshakes wait for certificates on demand: for
+    /// [`TlsConfig::with_hold`](hearth_net::TlsConfig::with_hold). `None` where none are had, or nobody is
+    /// to wait. Certificates are had while [`run`](Self::run) is running.
+    #[must_use]
+    pub fn hold(&self) -> Option<Arc<dyn HoldHandshake>> {
+        let on_demand = self.0.options.on_demand.as_ref()?;
+        let waits = !on_demand.handshake_wait.is_zero();
+        waits.then(|| Arc::new(OnDemandResolver::new(self.clone())) as Arc<dyn HoldHandshake>)
+    }
+
+    /// Has certificates for the names that clients want, some at once, for ever.
+    pub(super) async fn serve_demands(&self) {
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                name = self.0.on_demand.next(), if tasks.len() < self.0.options.concurrency.max(1) => {
+                    let this = self.clone();
+                    tasks.spawn(async move { this.serve_demand(&name).await });
+                }
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+    }
+
+    async fn serve_demand(&self, name: &Name) {
+        let memory = &self.0.on_demand;
+        let _under_way = UnderWay { memory, name };
+        match self.demand(&name.to_string()).await {
+            Outcome::Done(_) => {}
+            Outcome::TryLater { at, .. } => remember(&memory.resting, name, at, self.now()),
+            Outcome::Refused(_) => {
+                let now = self.now();
+                remember(&memory.resting, name, now + REFUSED_FOR, now);
+            }
+        }
+    }
+
+    /// Sees to it that a name gets a certificate; `None` where it has one, or will not get one soon.
+    fn want(&self, name: &Name) -> Option<watch::Receiver<()>> {
+        let on_demand = self.0.options.on_demand.as_ref()?;
+        let host = name.domain().filter(|host| host.contains('.') && !name.is_wildcard())?;
+        let now = self.now();
+        if self.0.store.load().covers(host, now) {
+            return None;
+        }
+        let memory = &self.0.on_demand;
+        // Whom nobody can allow costs nothing.
+        if on_demand.ask.is_none() && !on_demand.allows(name) {
+            return None;
+        }
+        let mut under_way = memory.under_way.lock();
+        if let Some(sender) = under_way.get(name) {
+            return Some(sender.subscribe());
+        }
+        if memory.is_refused(name, now) || holds(&memory.resting, name, now) {
+            return None;
+        }
+        // Where the queue is full the client comes again.
+        memory.wanted.try_send(name.clone()).ok()?;
+        let (sender, receiver) = watch::channel(());
+        under_way.insert(name.clone(), sender);
+        Some(receiver)
     }
 
     async fn ask(&self, on_demand: &OnDemand, domain: &str) -> bool {
@@ -176,7 +311,8 @@ impl Manager {
     }
 }
 
-/// Tells the manager about names that no certificate is for, and meanwhile gives what there is.
+/// Tells the manager about names that no certificate is for, lets their handshakes wait, and gives what
+/// there is then.
 pub struct OnDemandResolver {
     manager: Manager,
 }
@@ -190,14 +326,29 @@ impl OnDemandResolver {
 impl ResolvesServerCert for OnDemandResolver {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         if let Some(name) = client_hello.server_name().and_then(|name| name.parse::<Name>().ok()) {
-            let inner = &self.manager.0;
-            let is_known = inner.served.lock().managed.contains_key(&name.as_id());
-            // Where the queue is full the client comes again.
-            if !is_known && !inner.on_demand.is_refused(&name, self.manager.now()) {
-                let _ = inner.on_demand.wanted.try_send(name);
-            }
+            let _who_waits_did_so_before = self.manager.want(&name);
         }
         self.manager.0.store.resolve(client_hello)
+    }
+}
+
+impl HoldHandshake for OnDemandResolver {
+    fn hold(&self, hello: &ClientHello<'_>) -> Option<Hold> {
+        let mut offered = hello.alpn().into_iter().flatten();
+        // The authority that we wait for.
+        if (offered.next(), offered.next()) == (Some(ACME_TLS_ALPN), None) {
+            return None;
+        }
+        let name = hello.server_name()?.parse::<Name>().ok()?;
+        let mut over = self.manager.want(&name)?;
+        let inner = &self.manager.0;
+        let on_demand = inner.options.on_demand.as_ref()?;
+        let place = inner.on_demand.place(on_demand.waiting_max)?;
+        Some(Hold::new(on_demand.handshake_wait, async move {
+            let _place = place;
+            // Nothing is ever sent: the end of the sender is the message.
+            while over.changed().await.is_ok() {}
+        }))
     }
 }
 

@@ -60,6 +60,26 @@ async fn garbage_and_silence_are_named() {
     }
 }
 
+/// An order that is never done is given up after its time, and gone on with, not made anew, when the authority
+/// has thought about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_never_done_is_named() {
+    let authority = crate::stand_in::StandIn::start();
+    authority.mind.lock().is_stuck = true;
+    let mut options = ManagerOptions::new(Arc::new(MemoryStorage::new()));
+    options.authorities = vec![authority.authority("standin")];
+    options.challenges.http01 = true;
+    options.order_timeout = Duration::from_millis(500);
+    let manager = Manager::new(options);
+    let request = CertRequest::new([name("a.test")]).unwrap();
+    let Outcome::TryLater { why, .. } = manager.issue(&request).await else { panic!("it is done") };
+    assert_eq!(why.code, Code::ServerError, "{why}");
+    assert!(why.sentence.contains("not done within"), "{why}");
+    authority.mind.lock().is_stuck = false;
+    manager.issue(&request).await.done().unwrap();
+    assert_eq!(authority.orders(), 1, "the same order");
+}
+
 /// Nobody listens; the site goes on with a certificate of its own making.
 #[tokio::test]
 async fn a_site_without_an_authority_is_served() {

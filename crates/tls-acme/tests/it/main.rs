@@ -4,8 +4,12 @@
 mod bad_input;
 #[cfg(unix)]
 mod kill;
+mod on_demand;
 mod pebble;
+mod renewal;
 mod second_ca;
 mod stand_in;
 mod support;
 mod swap;
+#[path = "../../../net/tests/it/trust.rs"]
+mod trust;

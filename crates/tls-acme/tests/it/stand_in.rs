@@ -22,23 +22,32 @@ use serde_json::{Value, json};
 
 use crate::support::{ShiftedClock, name};
 
+/// Who issues, as it stands in the certificates.
+pub(crate) const ISSUER: &str = "stand-in";
+
 /// What the authority does next, and what it was asked for.
 #[derive(Default)]
-struct Mind {
+pub(crate) struct Mind {
     /// Answered to new orders, each once: status, problem type, `retry-after`.
-    refusals: Vec<(u16, &'static str, Option<u64>)>,
+    pub(crate) refusals: Vec<(u16, &'static str, Option<u64>)>,
     /// The suggested window, in days from now.
-    window_days: Option<(f64, f64)>,
-    life_days: u32,
+    pub(crate) window_days: Option<(f64, f64)>,
+    /// It answers 500 where it is asked for the window.
+    pub(crate) hides_window: bool,
+    /// Orders are never done.
+    pub(crate) is_stuck: bool,
+    pub(crate) life_days: u32,
+    /// How long it thinks about a new order.
+    pub(crate) delay: Duration,
     /// The content of each new order.
     orders: Vec<Value>,
     chains: HashMap<usize, String>,
     nonce: u64,
 }
 
-struct StandIn {
+pub(crate) struct StandIn {
     address: SocketAddr,
-    mind: Arc<Mutex<Mind>>,
+    pub(crate) mind: Arc<Mutex<Mind>>,
     handle: Handle,
 }
 
@@ -49,10 +58,11 @@ impl Drop for StandIn {
 }
 
 impl StandIn {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mind = Arc::new(Mutex::new(Mind { life_days: 90, ..Mind::default() }));
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, ISSUER);
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = Arc::new(Issuer::new(params, key));
         let shared = mind.clone();
@@ -61,6 +71,10 @@ impl StandIn {
             async move {
                 let content = request.take_body().collect(1 << 20).await.unwrap();
                 let host = request.header_str("host").unwrap_or_default().to_owned();
+                if request.path() == "/new-order" {
+                    let delay = mind.lock().delay;
+                    tokio::time::sleep(delay).await;
+                }
                 answer(
                     request.path(),
                     &format!("http://{host}"),
@@ -81,13 +95,13 @@ impl StandIn {
         format!("http://{}/dir", self.address)
     }
 
-    fn authority(&self, called: &str) -> Authority {
+    pub(crate) fn authority(&self, called: &str) -> Authority {
         let mut authority = Authority::new(called, self.directory());
         authority.limits = RateLimits::none();
         authority
     }
 
-    fn orders(&self) -> usize {
+    pub(crate) fn orders(&self) -> usize {
         self.mind.lock().orders.len()
     }
 }
@@ -155,6 +169,7 @@ fn answer(
             let pem = mind.chains[&number()].clone();
             with_nonce(mind, Response::text(pem))
         }
+        "ari" if mind.hides_window => reply(mind, 500, &json!({})),
         "ari" => {
             let (start, end) = mind.window_days.unwrap_or((60.0, 61.0));
             let at = |days: f64| {
@@ -173,9 +188,14 @@ fn answer(
 
 fn order(mind: &Mind, base: &str, number: usize) -> Value {
     let wish = &mind.orders[number];
-    let is_issued = mind.chains.contains_key(&number);
+    let is_issued = mind.chains.contains_key(&number) && !mind.is_stuck;
+    let status = match mind.chains.contains_key(&number) {
+        true if mind.is_stuck => "processing",
+        true => "valid",
+        false => "ready",
+    };
     let mut order = json!({
-        "status": if is_issued { "valid" } else { "ready" },
+        "status": status,
         "identifiers": wish["identifiers"],
         "authorizations": [],
         "finalize": format!("{base}/finalize/{number}"),

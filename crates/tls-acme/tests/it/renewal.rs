@@ -1,0 +1,123 @@
+//! The clock goes on: when a managed certificate is renewed, and why.
+
+use std::sync::Arc;
+
+use hearth_tls_acme::{
+    CertRequest, Event, Manager, ManagerOptions, MemoryStorage, Reason, Storage,
+};
+
+use crate::{
+    stand_in::StandIn,
+    support::{ShiftedClock, name},
+};
+
+struct Row {
+    what: &'static str,
+    life_days: u32,
+    /// What the authority suggests, in days from the beginning; `None`: it does not say.
+    window_days: Option<(f64, f64)>,
+    /// Not yet then, but then.
+    days: (f64, f64),
+    reason: Reason,
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        what: "the authority suggests it early",
+        life_days: 90,
+        window_days: Some((30.0, 31.0)),
+        days: (29.0, 31.5),
+        reason: Reason::Ari,
+    },
+    Row {
+        what: "the authority suggests it later than the ratio would",
+        life_days: 90,
+        window_days: Some((70.0, 71.0)),
+        days: (69.0, 71.5),
+        reason: Reason::Ari,
+    },
+    Row {
+        what: "the authority suggests it too late",
+        life_days: 90,
+        window_days: Some((89.0, 89.5)),
+        days: (85.0, 85.6),
+        reason: Reason::Emergency,
+    },
+    Row {
+        what: "a third is left",
+        life_days: 90,
+        window_days: None,
+        days: (59.0, 60.5),
+        reason: Reason::Ratio,
+    },
+    Row {
+        what: "a third of 45 days is left",
+        life_days: 45,
+        window_days: None,
+        days: (29.0, 30.5),
+        reason: Reason::Ratio,
+    },
+    Row {
+        what: "half of six days is left",
+        life_days: 6,
+        window_days: None,
+        days: (2.9, 3.1),
+        reason: Reason::Ratio,
+    },
+    Row {
+        what: "the machine was off until it had ended",
+        life_days: 90,
+        window_days: None,
+        days: (1.0, 90.5),
+        reason: Reason::Expired,
+    },
+];
+
+fn manager(authority: &StandIn, storage: &Arc<dyn Storage>, clock: &Arc<ShiftedClock>) -> Manager {
+    let mut options = ManagerOptions::new(storage.clone());
+    options.authorities = vec![authority.authority("standin")];
+    options.challenges.http01 = true;
+    options.clock = clock.clone();
+    Manager::new(options)
+}
+
+/// Each row with one manager all along, and with one that is started anew for each look at the clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn renews_in_time_and_not_before() {
+    for row in ROWS {
+        for starts_anew in [false, true] {
+            let what = row.what;
+            let authority = StandIn::start();
+            {
+                let mut mind = authority.mind.lock();
+                mind.life_days = row.life_days;
+                mind.window_days = row.window_days;
+                mind.hides_window = row.window_days.is_none();
+            }
+            let clock = Arc::new(ShiftedClock::default());
+            let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+            let request = CertRequest::new([name("a.test")]).unwrap();
+            let mut manager = self::manager(&authority, &storage, &clock);
+            manager.manage([request.clone()]).await.unwrap();
+            let mut events = manager.events();
+            let (not_yet, then) = row.days;
+            for (days, want) in [(0.0, 1), (0.0, 1), (not_yet, 1), (then, 2)] {
+                clock.shift_days(days);
+                if starts_anew {
+                    manager = self::manager(&authority, &storage, &clock);
+                    manager.manage([request.clone()]).await.unwrap();
+                    events = manager.events();
+                }
+                manager.tick().await;
+                assert_eq!(authority.orders(), want, "{what}: after {days} days");
+            }
+            let mut reasons = Vec::new();
+            while let Ok(event) = events.try_recv() {
+                if let Event::Issued { reason, .. } = event {
+                    reasons.push(reason);
+                }
+            }
+            assert_eq!(reasons.last(), Some(&row.reason), "{what}");
+        }
+    }
+}
