@@ -34,6 +34,7 @@ pub fn manager(acme: &Acme, ddns: Option<&Ddns>) -> Result<Manager, String> {
         let allow = allow.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         let mut on_demand = OnDemand::allow(allow);
         on_demand.ask.clone_from(&acme.ask);
+        on_demand.handshake_wait = acme.wait;
         options.on_demand = Some(on_demand);
     }
     Ok(Manager::new(options))

@@ -12,7 +12,8 @@ use std::{
 use hearth_config::{Diagnostic, Span};
 use hearth_http_core::{Observer, Protocol, Settings};
 use hearth_net::{
-    BindError, CertMap, CertStore, DrainReport, Handle, Listener, Server, Tickets, TlsConfig,
+    BindError, CertMap, CertStore, DrainReport, Handle, HoldHandshake, Listener, Server, Tickets,
+    TlsConfig,
 };
 use hearth_telemetry::{
     AccessLog, Incidents, Observers, OpenError, ProgramLogError, Traffic, TrafficStats, WriterGuard,
@@ -178,6 +179,7 @@ fn bind(plan: &Plan, observers: &Arc<Observers>, before: &Before) -> Result<Serv
 /// What the TLS listeners share.
 struct Tls {
     certificates: Arc<dyn ResolvesServerCert>,
+    hold: Option<Arc<dyn HoldHandshake>>,
     has_challenges: bool,
     tickets: Tickets,
     only_tls13: bool,
@@ -209,7 +211,8 @@ impl Tls {
             }
             None => Arc::new(CertStore::new(map)),
         };
-        Ok(Self { certificates, has_challenges, tickets, only_tls13 })
+        let hold = before.manager.as_ref().and_then(Manager::hold);
+        Ok(Self { certificates, hold, has_challenges, tickets, only_tls13 })
     }
 
     fn config(&self, listener: &plan::Listener) -> Result<TlsConfig, Failure> {
@@ -228,7 +231,11 @@ impl Tls {
         if self.only_tls13 {
             builder = builder.only_tls13();
         }
-        builder.build().map_err(|error| failure(&error, "look at the system"))
+        let config = builder.build().map_err(|error| failure(&error, "look at the system"))?;
+        Ok(match &self.hold {
+            Some(hold) => config.with_hold(hold.clone()),
+            None => config,
+        })
     }
 }
 

@@ -58,6 +58,8 @@ section! {
         allow: Vec<Spanned<String>> = Vec::new(),
         /// A URL that answers 2xx to `?domain=NAME` for the names that may have one.
         ask: Option<Spanned<String>> = None,
+        /// How long a visitor's handshake waits for the certificate; then it gets a self-signed one.
+        wait: Spanned<HumanDuration> = own(HumanDuration::from_secs(20)),
     }
 }
 

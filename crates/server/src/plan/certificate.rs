@@ -4,6 +4,7 @@ use std::{path::Path, time::SystemTime};
 
 use hearth_config::{Code, Diagnostic, Span};
 use hearth_net::{CertError, Certificate};
+use hearth_tls_acme::{ImportError, import};
 
 use super::Checks;
 use crate::{codes, config::SiteTls};
@@ -16,16 +17,39 @@ pub(crate) fn load(
 ) -> Option<Certificate> {
     let chain_path = checks.resolve(&tls.certificate);
     let key_path = checks.resolve(&tls.key);
-    match Certificate::from_pem_files(&chain_path, &key_path) {
-        Ok(certificate) => {
-            warn(checks, tls, &certificate, hosts);
-            Some(certificate)
-        }
-        Err(error) => {
+    let loaded = Certificate::from_pem_files(&chain_path, &key_path);
+    let certificate = match (loaded, chain(checks, tls, &chain_path, &key_path)) {
+        // The server's own certificate may not be the first.
+        (Ok(_) | Err(CertError::KeyMismatch { .. }), Some(repaired)) => repaired,
+        (Ok(certificate), None) => certificate,
+        (Err(error), _) => {
             checks.push(explain(&error, tls, &chain_path, &key_path));
-            None
+            return None;
         }
-    }
+    };
+    warn(checks, tls, &certificate, hosts);
+    Some(certificate)
+}
+
+/// Puts the chain in order where it is not, and says so; `None` where it is, or cannot be.
+fn chain(checks: &mut Checks<'_>, tls: &SiteTls, chain: &Path, key: &Path) -> Option<Certificate> {
+    let (chain, key) = (std::fs::read(chain).ok()?, std::fs::read(key).ok()?);
+    let (message, help, certificate) = match import(&chain, &key, SystemTime::now()) {
+        Ok(imported) if imported.repairs.is_empty() => return None,
+        Ok(imported) => {
+            let message =
+                format!("the chain is not as it is sent: {}", imported.repairs.join("; "));
+            let help = "write the server's own certificate first, each followed by its issuer";
+            (message, help, Some(imported.certificate))
+        }
+        Err(error @ ImportError::ExpiredIssuer { .. }) => {
+            (error.to_string(), "clients will not trust the site until then", None)
+        }
+        Err(_told_otherwise) => return None,
+    };
+    let diagnostic = Diagnostic::warning(codes::CERTIFICATE_DOUBTFUL, message);
+    checks.push(diagnostic.at(tls.certificate.span(), "this certificate").with_help(help));
+    certificate
 }
 
 fn explain(error: &CertError, tls: &SiteTls, chain: &Path, key: &Path) -> Diagnostic {

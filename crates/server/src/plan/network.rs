@@ -61,6 +61,8 @@ pub struct Acme {
     pub allow: Vec<String>,
     /// Who is asked about others.
     pub ask: Option<String>,
+    /// How long a handshake waits for a certificate on demand.
+    pub wait: Duration,
 }
 
 /// Who is told this machine's address.
@@ -116,6 +118,7 @@ impl Default for Acme {
             storage: crate::state::folder().join("certificates"),
             allow: Vec::new(),
             ask: None,
+            wait: config.on_demand.wait.get(),
         }
     }
 }
@@ -182,6 +185,7 @@ fn acme(checks: &mut Checks<'_>, acme: &config::Acme) -> Acme {
         storage: storage.unwrap_or_else(|| Acme::default().storage),
         allow: acme.on_demand.allow.iter().map(|name| name.to_ascii_lowercase()).collect(),
         ask: text(&acme.on_demand.ask),
+        wait: acme.on_demand.wait.get(),
     }
 }
 

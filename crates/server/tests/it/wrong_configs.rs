@@ -661,6 +661,47 @@ fn a_certificate_for_another_name_is_doubtful() {
     assert_eq!(check.status.code(), Some(0), "a warning is no reason not to serve");
 }
 
+/// A chain in a wrong order is put right, one with an issuer that has ended is served as it is, and both are told.
+#[test]
+fn a_doubtful_chain_is_told() {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let dir = site();
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    };
+    let (root_key, middle_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let root = Issuer::new(authority("root"), root_key);
+    let mut middle = authority("middle");
+    let good = middle.signed_by(&middle_key, &root).unwrap().pem();
+    middle.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    middle.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let ended = middle.signed_by(&middle_key, &root).unwrap().pem();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &Issuer::new(authority("middle"), middle_key)).unwrap().pem();
+    fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let file = dir.path().join("hearth.toml");
+    let text = "listeners = [{ address = '127.0.0.1:0', tls = true }]\n[[sites]]\nroot = 'site'\n\
+                hosts = ['a.test']\ntls = { certificate = 'chain.pem', key = 'key.pem' }\n";
+    fs::write(&file, text).unwrap();
+    for (chain, want) in [
+        ([&leaf, &good], ""),
+        ([&good, &leaf], "put in order"),
+        ([&leaf, &ended], "certificate number 2 (CN=middle) has expired"),
+        ([&leaf, &leaf], "do not belong to the chain"),
+    ] {
+        fs::write(dir.path().join("chain.pem"), chain.map(String::as_str).concat()).unwrap();
+        let check = run(hearth().args(["check", "-c"]).arg(&file));
+        let said = String::from_utf8_lossy(&check.stderr);
+        assert_eq!(check.status.code(), Some(0), "{want}: {said}");
+        assert_eq!(said.contains("warning[H-TLS-006]"), !want.is_empty(), "{want}: {said}");
+        assert!(said.contains(want), "{want}: {said}");
+    }
+}
+
 /// Files that are wrong.
 fn prepare(dir: &Path) {
     certificate(dir, "a.test");
