@@ -11,3 +11,4 @@ mod limits;
 mod restart;
 mod rust_docs;
 mod servers;
+mod tls;

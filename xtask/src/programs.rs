@@ -25,7 +25,9 @@ pub(crate) const TESTS: &[Program] = &[
     program("pebble", "pebble"),
     // Fetches the public test suites of JSON Patch and JSONPath.
     program("npm", "npm"),
+    program("sslscan", "sslscan"),
     program("strace", "strace"),
+    program("testssl", "testssl.sh"),
     program("named", "bind9"),
     program("dig", "bind9-dnsutils"),
 ];
