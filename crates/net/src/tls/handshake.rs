@@ -263,6 +263,8 @@ fn is_plain_http(received: &[u8]) -> bool {
 /// The fatal alert for an error, in the clear (RFC 8446 §6.2).
 fn alert(error: &rustls::Error) -> &'static [u8] {
     match error {
+        // The peer has ended it already.
+        rustls::Error::AlertReceived(_) => &[],
         rustls::Error::InvalidMessage(_) => &[21, 3, 3, 0, 2, 2, 50], // decode_error
         _ => &[21, 3, 3, 0, 2, 2, 40],                                // handshake_failure
     }

@@ -145,13 +145,26 @@ impl Session {
         }
     }
 
-    /// Puts the alert that belongs to an error into `outgoing`.
+    /// Puts the alert that belongs to an error into `outgoing`, behind what was to be said before it.
     fn encode_alert(&mut self, sealed: &mut Buffer, outgoing: &mut Buffer) {
-        let UnbufferedStatus { state, .. } = self.tls.process_tls_records(sealed.filled_mut());
-        if let Ok(ConnectionState::EncodeTlsData(mut data)) = state {
-            let _best_effort = put(outgoing, |space| {
-                data.encode(space).map_err(|error| required_to_encode(&error))
-            });
+        loop {
+            let UnbufferedStatus { state, .. } = self.tls.process_tls_records(sealed.filled_mut());
+            match state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    let before = outgoing.len();
+                    let encoded = put(outgoing, |space| {
+                        data.encode(space).map_err(|error| required_to_encode(&error))
+                    });
+                    self.has_spoken = true;
+                    let record = outgoing.filled().get(before..).unwrap_or_default();
+                    // Behind its alert rustls must not be asked again.
+                    if encoded.is_err() || is_alert(record) {
+                        return;
+                    }
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                _ => return,
+            }
         }
     }
 }
@@ -195,6 +208,12 @@ fn put(
             Err(_) => return Err(Error::EncryptError),
         }
     }
+}
+
+/// Whether this record is an alert, in TLS 1.3 under encryption: two bytes, their type and a tag of 16. No message
+/// of the handshake is as short as that.
+fn is_alert(record: &[u8]) -> bool {
+    record.first() == Some(&21) || (record.first() == Some(&23) && record.len() == 5 + 19)
 }
 
 fn required_to_encode(error: &EncodeError) -> Option<usize> {
