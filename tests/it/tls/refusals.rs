@@ -209,7 +209,7 @@ fn fields() -> Vec<Row> {
         row("TLS 1.2 without extensions", bare.record(), Alert(HANDSHAKE_FAILURE)),
         changed("no cipher suites", Alert(DECODE_ERROR), |hello| hello.ciphers.clear()),
         changed("unknown cipher suites", Alert(HANDSHAKE_FAILURE), |hello| {
-            hello.ciphers = vec![0x0a0a, 0x1399]
+            hello.ciphers = vec![0x0a0a, 0x1399];
         }),
         changed("only ciphers without forward secrecy", Alert(HANDSHAKE_FAILURE), |hello| {
             *hello = ClientHello::tls12("localhost");
@@ -218,23 +218,23 @@ fn fields() -> Vec<Row> {
         changed("the signal of a fallback, RFC 7507", Hello, |hello| hello.ciphers.push(0x5600)),
         changed("no compression method", Alert(DECODE_ERROR), |hello| hello.compressions.clear()),
         changed("compression in TLS 1.3, CVE-2012-4929", Alert(ILLEGAL_PARAMETER), |hello| {
-            hello.compressions = vec![1]
+            hello.compressions = vec![1];
         }),
         changed("a session id of 33 bytes", Alert(DECODE_ERROR), |hello| {
-            hello.session_id = vec![5; 33]
+            hello.session_id = vec![5; 33];
         }),
         changed("a session id of nothing", Hello, |hello| hello.session_id.clear()),
         changed("only TLS 1.1", Alert(PROTOCOL_VERSION), |hello| {
-            hello.set(ext::SUPPORTED_VERSIONS, &[2, 3, 2])
+            hello.set(ext::SUPPORTED_VERSIONS, &[2, 3, 2]);
         }),
         changed("a version of the future besides", Hello, |hello| {
-            hello.set(ext::SUPPORTED_VERSIONS, &[4, 3, 5, 3, 4])
+            hello.set(ext::SUPPORTED_VERSIONS, &[4, 3, 5, 3, 4]);
         }),
         changed("a list of no versions", Alert(DECODE_ERROR), |hello| {
-            hello.set(ext::SUPPORTED_VERSIONS, &[0])
+            hello.set(ext::SUPPORTED_VERSIONS, &[0]);
         }),
         changed("half a version", Alert(DECODE_ERROR), |hello| {
-            hello.set(ext::SUPPORTED_VERSIONS, &[1, 3])
+            hello.set(ext::SUPPORTED_VERSIONS, &[1, 3]);
         }),
     ]
 }
@@ -270,13 +270,13 @@ fn extensions() -> Vec<Row> {
             list.extend([(0x1234, vec![]), (0x1234, vec![])]);
         }),
         changed("no signature algorithms", Alert(HANDSHAKE_FAILURE), |hello| {
-            hello.remove(ext::SIGNATURE_ALGORITHMS)
+            hello.remove(ext::SIGNATURE_ALGORITHMS);
         }),
         changed("a list of no signature algorithms", Alert(DECODE_ERROR), |hello| {
-            hello.set(ext::SIGNATURE_ALGORITHMS, &[0, 0])
+            hello.set(ext::SIGNATURE_ALGORITHMS, &[0, 0]);
         }),
         changed("only signatures by SHA-1", HelloThenAlert, |hello| {
-            hello.set(ext::SIGNATURE_ALGORITHMS, &[0, 2, 2, 3])
+            hello.set(ext::SIGNATURE_ALGORITHMS, &[0, 2, 2, 3]);
         }),
         changed("no groups", Alert(HANDSHAKE_FAILURE), |hello| hello.remove(ext::SUPPORTED_GROUPS)),
         changed("only groups of a thousand bits", Alert(HANDSHAKE_FAILURE), |hello| {
@@ -285,16 +285,16 @@ fn extensions() -> Vec<Row> {
         }),
         changed("no key share", Alert(HANDSHAKE_FAILURE), |hello| hello.remove(ext::KEY_SHARE)),
         changed("a list of no key shares: asked again", Hello, |hello| {
-            hello.set(ext::KEY_SHARE, &[0, 0])
+            hello.set(ext::KEY_SHARE, &[0, 0]);
         }),
         changed("a key share that is too short", Alert(ILLEGAL_PARAMETER), |hello| {
-            hello.set(ext::KEY_SHARE, &share(29, &[9; 31]))
+            hello.set(ext::KEY_SHARE, &share(29, &[9; 31]));
         }),
         changed("a key share of no order", Alert(ILLEGAL_PARAMETER), |hello| {
-            hello.set(ext::KEY_SHARE, &share(29, &[0; 32]))
+            hello.set(ext::KEY_SHARE, &share(29, &[0; 32]));
         }),
         changed("a key share of nothing", Alert(DECODE_ERROR), |hello| {
-            hello.set(ext::KEY_SHARE, &share(29, &[]))
+            hello.set(ext::KEY_SHARE, &share(29, &[]));
         }),
         changed("a point that is not on its curve", Alert(ILLEGAL_PARAMETER), |hello| {
             hello.set(ext::SUPPORTED_GROUPS, &[0, 2, 0, 23]);
@@ -313,31 +313,31 @@ fn extensions() -> Vec<Row> {
             },
         ),
         changed("a pre-shared key that nobody knows", Hello, |hello| {
-            hello.set(ext::PRE_SHARED_KEY, &psk)
+            hello.set(ext::PRE_SHARED_KEY, &psk);
         }),
         changed("early data without a key", Hello, |hello| hello.set(ext::EARLY_DATA, b"")),
         changed("a cookie that nobody gave", Hello, |hello| hello.set(ext::COOKIE, &[0, 2, 1, 2])),
         changed("the server's name is empty", Alert(DECODE_ERROR), |hello| {
-            hello.set(ext::SERVER_NAME, &host(0, b""))
+            hello.set(ext::SERVER_NAME, &host(0, b""));
         }),
         changed("the server's name has a zero in it", Alert(ILLEGAL_PARAMETER), |hello| {
-            hello.set(ext::SERVER_NAME, &host(0, b"a\0b"))
+            hello.set(ext::SERVER_NAME, &host(0, b"a\0b"));
         }),
         changed("the server's name is an address", Hello, |hello| {
-            hello.set(ext::SERVER_NAME, &host(0, b"127.0.0.1"))
+            hello.set(ext::SERVER_NAME, &host(0, b"127.0.0.1"));
         }),
         changed("the server's name is another", Hello, |hello| {
-            hello.set(ext::SERVER_NAME, &host(0, b"other.test"))
+            hello.set(ext::SERVER_NAME, &host(0, b"other.test"));
         }),
         changed("no server's name", Hello, |hello| hello.remove(ext::SERVER_NAME)),
         changed("a list of no protocols", Alert(DECODE_ERROR), |hello| {
-            hello.set(ext::ALPN, &[0, 0])
+            hello.set(ext::ALPN, &[0, 0]);
         }),
         changed("a protocol without a name", Alert(DECODE_ERROR), |hello| {
-            hello.set(ext::ALPN, &[0, 1, 0])
+            hello.set(ext::ALPN, &[0, 1, 0]);
         }),
         changed("only unknown protocols, CVE-2021-3618", HelloThenAlert, |hello| {
-            hello.set(ext::ALPN, b"\0\x04\x03ftp")
+            hello.set(ext::ALPN, b"\0\x04\x03ftp");
         }),
         changed("heartbeats offered", Hello, |hello| hello.set(ext::HEARTBEAT, &[1])),
     ]
