@@ -97,7 +97,7 @@ async fn renews_in_time_and_not_before() {
             let clock = Arc::new(ShiftedClock::default());
             let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
             let request = CertRequest::new([name("a.test")]).unwrap();
-            let mut manager = self::manager(&authority, &storage, &clock);
+            let mut manager = manager(&authority, &storage, &clock);
             manager.manage([request.clone()]).await.unwrap();
             let mut events = manager.events();
             let (not_yet, then) = row.days;
