@@ -13,6 +13,7 @@ use tokio::{
 use self::plan::{Kept, earliest};
 use super::{
     MapError, MapRequest, MapperOptions, Mapping, Method, PortMapper, Presence, RouterClock,
+    notices::Notices,
 };
 
 /// What a keeper asks of a router. [`FoundLater`] passes it on to a [`PortMapper`]; tests bring others.
@@ -35,6 +36,11 @@ pub trait Router: Send + Sync + 'static {
     fn external_address(&self) -> impl Future<Output = Result<Ipv4Addr, MapError>> + Send;
     /// As [`PortMapper::clock`].
     fn clock(&self, method: Method) -> impl Future<Output = Result<RouterClock, MapError>> + Send;
+    /// Ends when there is a reason to look at the router now, such as its word that it has started.
+    /// Never by default.
+    fn notice(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// A router that is found when it is first needed.
@@ -42,6 +48,7 @@ pub trait Router: Send + Sync + 'static {
 pub struct FoundLater {
     options: MapperOptions,
     mapper: parking_lot::RwLock<Option<Arc<PortMapper>>>,
+    notices: parking_lot::RwLock<Option<Arc<Notices>>>,
 }
 
 /// Options of a [`MappingKeeper`]. Start from the default and change fields.
@@ -120,6 +127,7 @@ struct Task<R> {
     state: watch::Sender<KeeperState>,
     commands: mpsc::Receiver<Command>,
     is_found: bool,
+    last_check: Instant,
     next_check: Instant,
     clock: Option<(Method, RouterClock)>,
 }
@@ -135,6 +143,14 @@ impl Default for KeeperOptions {
     }
 }
 
+impl MappingStatus {
+    /// Whether the router has the mapping, as far as it says.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        matches!(self, Self::Active(_))
+    }
+}
+
 impl MappingKeeper {
     /// Begins to keep `requests` at the router that `mapper` options lead to. Returns at once; what
     /// becomes of them is told by [`state`](Self::state).
@@ -142,7 +158,11 @@ impl MappingKeeper {
     /// Must be called in a tokio runtime.
     #[must_use]
     pub fn start(requests: Vec<MapRequest>, mapper: MapperOptions, options: KeeperOptions) -> Self {
-        let router = FoundLater { options: mapper, mapper: parking_lot::RwLock::new(None) };
+        let router = FoundLater {
+            options: mapper,
+            mapper: parking_lot::RwLock::default(),
+            notices: parking_lot::RwLock::default(),
+        };
         Self::with_router(router, requests, options)
     }
 
@@ -170,6 +190,7 @@ impl MappingKeeper {
             state: publish,
             commands: receive,
             is_found: false,
+            last_check: now,
             next_check,
             clock: None,
         };
@@ -215,6 +236,7 @@ impl<R: Router> Task<R> {
             let wake = earliest(&self.kept).map_or(self.next_check, |at| at.min(self.next_check));
             tokio::select! {
                 () = sleep_until(wake) => {}
+                () = self.router.notice() => self.look_soon(),
                 command = self.commands.recv() => match command {
                     Some(Command::Refresh) => self.look_again(),
                     Some(Command::Stop(done)) => {
@@ -232,7 +254,8 @@ impl<R: Router> Task<R> {
     async fn work(&mut self) {
         if Instant::now() >= self.next_check {
             self.check_router().await;
-            self.next_check = Instant::now() + self.options.check_interval;
+            self.last_check = Instant::now();
+            self.next_check = self.last_check + self.options.check_interval;
         }
         for index in 0..self.kept.len() {
             if self.kept.get(index).is_some_and(|kept| kept.due <= Instant::now()) {
@@ -325,6 +348,12 @@ impl<R: Router> Task<R> {
         }
     }
 
+    /// However often somebody says that there is news, the router is not asked more often than that.
+    fn look_soon(&mut self) {
+        let soon = (self.last_check + NOTICE_PAUSE).max(Instant::now());
+        self.next_check = self.next_check.min(soon);
+    }
+
     fn look_again(&mut self) {
         self.is_found = false;
         self.clock = None;
@@ -372,11 +401,18 @@ impl FoundLater {
 impl Router for FoundLater {
     async fn find(&self) -> Result<(), MapError> {
         let known = self.mapper.read().clone();
-        if let Some(mapper) = known {
-            return mapper.rediscover().await;
+        let mapper = match known {
+            Some(mapper) => {
+                mapper.rediscover().await?;
+                mapper
+            }
+            None => Arc::new(PortMapper::discover(self.options.clone()).await?),
+        };
+        let gateway = mapper.gateway();
+        if !self.notices.read().as_ref().is_some_and(|notices| notices.are_for(&gateway)) {
+            *self.notices.write() = Some(Arc::new(Notices::open(&gateway)));
         }
-        let mapper = PortMapper::discover(self.options.clone()).await?;
-        *self.mapper.write() = Some(Arc::new(mapper));
+        *self.mapper.write() = Some(mapper);
         Ok(())
     }
 
@@ -403,4 +439,15 @@ impl Router for FoundLater {
     async fn clock(&self, method: Method) -> Result<RouterClock, MapError> {
         self.mapper()?.clock(method).await
     }
+
+    async fn notice(&self) {
+        let notices = self.notices.read().clone();
+        match notices {
+            Some(notices) => notices.heard().await,
+            None => std::future::pending().await,
+        }
+    }
 }
+
+/// Between two looks that notices lead to; a router that starts says so in bursts.
+const NOTICE_PAUSE: Duration = Duration::from_secs(2);

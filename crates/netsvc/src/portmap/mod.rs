@@ -7,6 +7,7 @@ mod error;
 mod keeper;
 mod mapper;
 pub mod natpmp;
+mod notices;
 pub mod pcp;
 mod types;
 pub(crate) mod udp;

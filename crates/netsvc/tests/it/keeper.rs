@@ -13,7 +13,10 @@ use hearth_netsvc::{
     },
     testing::mapping,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 /// A router, and all that was asked of it.
 #[derive(Clone)]
@@ -27,6 +30,9 @@ struct Inner {
     presence: Presence,
     address: Ipv4Addr,
     log: Vec<(u64, String)>,
+    /// Every look at the router, and the notices that lead to some.
+    looks: Vec<u64>,
+    notices: Arc<Notify>,
 }
 
 impl Fake {
@@ -39,6 +45,8 @@ impl Fake {
             presence: Presence::Present,
             address: Ipv4Addr::new(11, 0, 0, 1),
             log: Vec::new(),
+            looks: Vec::new(),
+            notices: Arc::default(),
         })))
     }
 
@@ -89,8 +97,15 @@ impl Router for Fake {
         Ok(self.with(|inner| inner.address))
     }
     async fn clock(&self, _: Method) -> Result<RouterClock, MapError> {
-        let up = self.with(|inner| inner.booted.elapsed().as_secs());
+        let up = self.with(|inner| {
+            inner.looks.push(inner.began.elapsed().as_secs());
+            inner.booted.elapsed().as_secs()
+        });
         Ok(RouterClock { seconds: up as u32, read_at: Instant::now() })
+    }
+    async fn notice(&self) {
+        let notices = self.with(|inner| inner.notices.clone());
+        notices.notified().await;
     }
 }
 
@@ -140,6 +155,29 @@ async fn a_restart_and_a_loss_are_noticed() {
     fake.with(|inner| inner.address = Ipv4Addr::new(11, 0, 0, 2));
     sleep(Duration::from_secs(121)).await;
     assert_eq!(keeper.state().borrow().external_address, Some(Ipv4Addr::new(11, 0, 0, 2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_leads_to_a_look_and_many_to_few() {
+    let fake = Fake::new();
+    let keeper = start(&fake, &[80]);
+    keeper.state().wait_for(is_active).await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    fake.with(|inner| {
+        inner.looks.clear();
+        inner.booted = Instant::now();
+    });
+    fake.log();
+    let notices = fake.with(|inner| inner.notices.clone());
+    // A neighbour who says something ten times a second.
+    for _ in 0..100 {
+        notices.notify_one();
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(fake.log(), [(10, "renew 80".into())], "at once, and once");
+    assert_eq!(keeper.state().borrow().restart_count, 1);
+    let looks = fake.with(|inner| std::mem::take(&mut inner.looks));
+    assert!((4..=6).contains(&looks.len()), "{looks:?}");
 }
 
 #[tokio::test(start_paused = true)]
