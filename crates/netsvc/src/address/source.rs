@@ -182,7 +182,9 @@ impl HttpsEcho {
             Family::V4 => ConnectTo::Ipv4,
             Family::V6 => ConnectTo::Ipv6,
         };
-        let request = ClientRequest::get(&self.url).map_err(failed)?.with_connect_to(connect_to);
+        let request = ClientRequest::get(&self.url).map_err(failed)?;
+        // Whoever stands elsewhere is another witness than the one that was chosen.
+        let request = request.with_connect_to(connect_to).with_redirects_max(0);
         let response = self.client.send(request).await.map_err(failed)?;
         if response.status() != 200 {
             return Err(SourceError::Nonsense("the status is not 200"));

@@ -1,32 +1,27 @@
 //! What shows that it was this machine that was reached.
 
-use std::{collections::VecDeque, fmt::Write as _, sync::Arc};
+use std::fmt::{self, Write as _};
 
-use parking_lot::Mutex;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 
-/// A path that only we know, and the content that only we answer there.
+/// A path that nobody has asked for before, and the content that only we answer there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
     nonce: String,
     content: String,
 }
 
-/// Challenges that are to be answered now. Cheap to clone; clones share them.
+/// Makes challenges and answers them. Whoever has the same secret answers the same, so that one process
+/// can ask a probe about a site that another one serves.
 ///
 /// Whoever serves the site asks [`answer`](Self::answer) first, before redirects and access rules.
-#[derive(Debug, Clone, Default)]
-pub struct Challenges(Arc<Mutex<VecDeque<Challenge>>>);
+#[derive(Clone)]
+pub struct Challenges {
+    secret: [u8; 32],
+}
 
 impl Challenge {
-    /// A new one.
-    #[must_use]
-    pub fn random() -> Self {
-        Self {
-            nonce: hex(&crate::random::bytes::<16>()),
-            content: hex(&crate::random::bytes::<16>()),
-        }
-    }
-
     /// The path, from the first `/`.
     #[must_use]
     pub fn path(&self) -> String {
@@ -41,37 +36,55 @@ impl Challenge {
 }
 
 impl Challenges {
-    /// Begins to answer a new challenge; the oldest of many is forgotten.
+    /// Answers with what only those who know `secret` can tell.
     #[must_use]
-    pub fn add(&self) -> Challenge {
-        let challenge = Challenge::random();
-        let mut open = self.0.lock();
-        if open.len() >= CHALLENGES_MAX {
-            open.pop_front();
-        }
-        open.push_back(challenge.clone());
-        challenge
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self { secret }
     }
 
-    /// Stops answering.
-    pub fn remove(&self, challenge: &Challenge) {
-        self.0.lock().retain(|open| open != challenge);
+    /// Answers with what only this process and its clones can tell.
+    #[must_use]
+    pub fn random() -> Self {
+        Self::new(crate::random::bytes())
     }
 
-    /// The content for a request's path, if it is one of ours. Costs a comparison for all others.
+    /// A new challenge.
+    #[must_use]
+    pub fn challenge(&self) -> Challenge {
+        let nonce = hex(&crate::random::bytes::<16>());
+        let content = self.proof(&nonce);
+        Challenge { nonce, content }
+    }
+
+    /// The content for a request's path, if it is that of a challenge. Costs a comparison for all others.
     #[must_use]
     pub fn answer(&self, path: &str) -> Option<String> {
         let nonce = path.strip_prefix(PATH_PREFIX)?;
-        let open = self.0.lock();
-        open.iter().find(|open| open.nonce == nonce).map(|open| open.content.clone())
+        is_nonce(nonce).then(|| self.proof(nonce))
+    }
+
+    fn proof(&self, nonce: &str) -> String {
+        let mut hmac = <Hmac<Sha256> as Mac>::new_from_slice(&self.secret)
+            .expect("an HMAC takes keys of any length");
+        hmac.update(PATH_PREFIX.as_bytes());
+        hmac.update(nonce.as_bytes());
+        hex(&hmac.finalize().into_bytes())
+    }
+}
+
+impl fmt::Debug for Challenges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Challenges").finish_non_exhaustive()
     }
 }
 
 /// Whether a probe would fetch this path: nobody shall make it fetch anything else.
 pub(super) fn is_challenge_path(path: &str) -> bool {
-    path.strip_prefix(PATH_PREFIX).is_some_and(|nonce| {
-        (16..=64).contains(&nonce.len()) && nonce.bytes().all(|byte| byte.is_ascii_hexdigit())
-    })
+    path.strip_prefix(PATH_PREFIX).is_some_and(is_nonce)
+}
+
+fn is_nonce(text: &str) -> bool {
+    (16..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -82,8 +95,6 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 const PATH_PREFIX: &str = "/.well-known/hearth-probe/";
-/// More than one check at a time is unusual.
-const CHALLENGES_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -91,18 +102,23 @@ mod tests {
 
     #[test]
     fn answers() {
-        let challenges = Challenges::default();
-        let first = challenges.add();
-        assert_eq!(challenges.answer(&first.path()).as_deref(), Some(first.content()));
+        let [challenges, same, other] = [[1; 32], [1; 32], [2; 32]].map(Challenges::new);
+        let first = challenges.challenge();
         assert!(is_challenge_path(&first.path()));
-        for path in ["/", "/.well-known/hearth-probe/", "/.well-known/hearth-probe/../../secret"] {
-            assert_eq!(challenges.answer(path), None);
+        assert_eq!(challenges.answer(&first.path()).as_deref(), Some(first.content()));
+        assert_eq!(same.answer(&first.path()).as_deref(), Some(first.content()));
+        assert_ne!(other.answer(&first.path()).as_deref(), Some(first.content()));
+        assert_ne!(challenges.challenge(), first);
+        for path in [
+            "/",
+            "/.well-known/hearth-probe/",
+            "/.well-known/hearth-probe/0123456789abcde",
+            "/.well-known/hearth-probe/0123456789abcdeg",
+            "/.well-known/hearth-probe/../../0123456789abcdef",
+        ] {
+            assert_eq!(challenges.answer(path), None, "{path}");
             assert!(!is_challenge_path(path), "{path}");
         }
-        let others: Vec<_> = (0..CHALLENGES_MAX).map(|_| challenges.add()).collect();
-        assert_eq!(challenges.answer(&first.path()), None, "the oldest is forgotten");
-        challenges.remove(&others[3]);
-        assert_eq!(challenges.answer(&others[3].path()), None);
-        assert!(challenges.answer(&others[4].path()).is_some());
+        assert!(!format!("{challenges:?}").contains('1'), "a secret is not for logs");
     }
 }

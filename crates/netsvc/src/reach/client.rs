@@ -9,7 +9,7 @@ use hearth_http_client::{Client, ClientRequest};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{Challenge, Reach, handler::look};
+use super::{Challenge, Reach, handler::fetch};
 
 /// Asks a `hearth probe` elsewhere to look at us.
 #[derive(Clone)]
@@ -118,26 +118,20 @@ fn parse(text: &str) -> Result<(Reach, Option<IpAddr>), ProbeError> {
     Ok((reach, word("seen_from").and_then(|address| address.parse().ok())))
 }
 
-/// Tries to reach ourselves at our public address.
+/// What a connection from this machine to `to` meets, in the name of `origin`.
 ///
-/// Only success says something. Many routers do not lead a connection from inside back inside
-/// ("hairpin"), so everything else is [`Reach::Unknown`], never "closed".
+/// At our own public address only [`Reach::Open`] says something about the internet: many routers do
+/// not lead a connection from inside back inside ("hairpin"), and what answers then may be their own
+/// page.
 ///
 /// # Cancel safety
 /// Nothing is changed by dropping the future.
-pub async fn hairpin(
-    client: &Client,
-    origin: &str,
-    public: SocketAddr,
-    challenge: &Challenge,
-) -> Reach {
+pub async fn look(client: &Client, origin: &str, to: SocketAddr, challenge: &Challenge) -> Reach {
     let url = format!("{}{}", origin.trim_end_matches('/'), challenge.path());
-    match look(client, &url, challenge.content(), public, Duration::from_secs(5)).await {
-        Reach::Open => Reach::Open,
-        _ => Reach::Unknown,
-    }
+    fetch(client, &url, challenge.content(), to, LOOK_TIMEOUT).await
 }
 
 /// Longer than the probe's own.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: u64 = 4096;

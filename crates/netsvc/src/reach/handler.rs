@@ -113,7 +113,7 @@ impl ProbeHandler {
             return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many checks at once"));
         };
         let client = &self.options.client;
-        let reach = look(client, &question.url, &question.expect, to, self.options.timeout).await;
+        let reach = fetch(client, &question.url, &question.expect, to, self.options.timeout).await;
         tracing::debug!(%peer, %to, %reach, "looked back at who asked");
         Ok(json!({ "outcome": reach.as_str(), "seen_from": peer.to_string() }))
     }
@@ -197,7 +197,7 @@ impl Question {
 }
 
 /// Fetches `url` at `to` and says what was met there.
-pub(super) async fn look(
+pub(super) async fn fetch(
     client: &Client,
     url: &str,
     expect: &str,

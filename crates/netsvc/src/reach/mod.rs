@@ -15,7 +15,7 @@ use std::fmt;
 
 pub use self::{
     challenge::{Challenge, Challenges},
-    client::{ProbeClient, ProbeError, hairpin},
+    client::{ProbeClient, ProbeError, look},
     handler::{ProbeHandler, ProbeOptions},
 };
 

@@ -7,7 +7,7 @@ use hearth_http_core::{
     Body, ConnectionInfo, Handler, HeadBuilder, Method, Request, StatusCode, Version,
 };
 use hearth_netsvc::reach::{
-    Challenge, Challenges, ProbeClient, ProbeError, ProbeHandler, ProbeOptions, Reach, hairpin,
+    Challenge, Challenges, ProbeClient, ProbeError, ProbeHandler, ProbeOptions, Reach, look,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -46,6 +46,10 @@ async fn ask(
     (response.status(), String::from_utf8(text.to_vec()).unwrap())
 }
 
+fn challenge() -> Challenge {
+    Challenges::new([7; 32]).challenge()
+}
+
 fn question(origin: &str, challenge: &Challenge) -> String {
     format!(r#"{{"url":"{origin}{}","expect":"{}"}}"#, challenge.path(), challenge.content())
 }
@@ -71,7 +75,7 @@ const PEER: &str = "127.0.0.1:50000";
 #[tokio::test]
 async fn what_is_met() {
     let handler = handler(|_| {});
-    let challenge = Challenges::default().add();
+    let challenge = challenge();
     let ours = site(challenge.content().to_owned()).await;
     let other = site("a router's own page".to_owned()).await;
     let closed = {
@@ -91,14 +95,14 @@ async fn what_is_met() {
     assert!(text.contains("\"open\""), "{text}");
 
     let client = client();
-    assert_eq!(hairpin(&client, "http://x.invalid", ours, &challenge).await, Reach::Open);
-    assert_eq!(hairpin(&client, "http://x.invalid", closed, &challenge).await, Reach::Unknown);
-    assert_eq!(hairpin(&client, "http://x.invalid", other, &challenge).await, Reach::Unknown);
+    for (address, want) in [(ours, Reach::Open), (closed, Reach::Closed), (other, Reach::Other)] {
+        assert_eq!(look(&client, "http://x.invalid", address, &challenge).await, want);
+    }
 }
 
 #[tokio::test]
 async fn what_is_refused() {
-    let challenge = Challenge::random();
+    let challenge = challenge();
     let own = question("http://127.0.0.1:1", &challenge);
     let check =
         async |handler: &ProbeHandler, fields: &[(&str, &str)], content: &str, want: u16| {
@@ -148,7 +152,7 @@ async fn answers() {
     let check = async |content: &str, want: Result<(Reach, bool), bool>| {
         let probe = site(content.to_owned()).await;
         let client = ProbeClient::new(client(), format!("http://{probe}/"), Some("t".into()));
-        let got = client.check("http://site.invalid", &Challenge::random()).await;
+        let got = client.check("http://site.invalid", &challenge()).await;
         let got = got.map(|(reach, seen)| (reach, seen.is_some()));
         let got = got.map_err(|error| matches!(error, ProbeError::NoProbe { .. }));
         assert_eq!(got, want, "{content}");
@@ -158,6 +162,6 @@ async fn answers() {
     check(r#"{"outcome":"great"}"#, Err(true)).await;
     check("hello", Err(true)).await;
     let gone = ProbeClient::new(client(), "http://127.0.0.1:1/", None);
-    let failed = gone.check("http://x.invalid", &Challenge::random()).await.unwrap_err();
+    let failed = gone.check("http://x.invalid", &challenge()).await.unwrap_err();
     assert!(matches!(failed, ProbeError::Failed { .. }), "{failed}");
 }

@@ -15,6 +15,7 @@ use hearth_net::{
     BindError, CertMap, CertStore, DrainReport, Handle, HoldHandshake, Listener, Server, Tickets,
     TlsConfig,
 };
+use hearth_netsvc::reach::Challenges;
 use hearth_telemetry::{
     AccessLog, Incidents, Observers, OpenError, ProgramLogError, Traffic, TrafficStats, WriterGuard,
 };
@@ -65,8 +66,8 @@ pub fn install_log(plan: &Plan) -> Result<WriterGuard, Failure> {
 /// What is answered before the sites.
 #[derive(Debug, Default)]
 pub struct Before {
-    /// What proofs for probes are made with.
-    pub probe_secret: Option<[u8; 32]>,
+    /// What answers probes.
+    pub challenges: Option<Challenges>,
     /// Who has certificates for the sites that bring none, and answers authorities.
     pub manager: Option<Manager>,
 }
@@ -100,7 +101,7 @@ pub fn start(plan: &Plan, log: Option<WriterGuard>, before: &Before) -> Result<R
 
 impl Before {
     fn is_needed(&self) -> bool {
-        self.probe_secret.is_some() || self.manager.is_some()
+        self.challenges.is_some() || self.manager.is_some()
     }
 }
 
@@ -148,7 +149,7 @@ fn bind(plan: &Plan, observers: &Arc<Observers>, before: &Before) -> Result<Serv
     }
     let front = before.is_needed().then(|| {
         let http01 = before.manager.as_ref().map(Manager::http01);
-        Arc::new(Front::new(before.probe_secret, http01, router.clone()))
+        Arc::new(Front::new(before.challenges.clone(), http01, router.clone()))
     });
     let tls = Tls::new(plan, before)?;
     for planned in &plan.listeners {

@@ -4,11 +4,13 @@ use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
 use clap::{Args, Subcommand};
 use hearth_netsvc::{
+    address::Nat,
     ddns::{
-        Account, DdnsStatus, FamilyStatus, Observed, Plan, PlannedHost, ProviderContext, Updater,
-        UpdaterOptions, Verdict,
+        Account, DdnsStatus, FamilyStatus, Ipv6Source, Observed, Plan, PlannedHost,
+        ProviderContext, Updater, UpdaterOptions, Verdict,
     },
     dns::{DnsClient, DnsOptions, Name},
+    portmap::{MapperOptions, PortMapper},
 };
 
 use super::{
@@ -62,17 +64,16 @@ pub(super) fn run(args: &DdnsArgs, color: ColorChoice) -> Exit {
 }
 
 async fn update(args: &UpdateArgs, network: &Network, hosts: &[String]) -> Answer {
-    let mut updater = match updater(network, hosts) {
+    let mut updater = match updater(network, hosts, false) {
         Ok(updater) => updater,
         Err(why) => return Answer::refused(why),
     };
     let v4 = match args.address {
-        Some(address) => Some(address),
-        None => outside::public_v4(network).await,
-    };
-    let Some(v4) = v4 else {
-        return Answer::try_later("the public address is not known")
-            .with_help("check the connection, or give it by --address");
+        Some(address) => address,
+        None => match public_v4(network).await {
+            Ok(address) => address,
+            Err(answer) => return answer,
+        },
     };
     if args.force {
         updater.force();
@@ -81,11 +82,40 @@ async fn update(args: &UpdateArgs, network: &Network, hosts: &[String]) -> Answe
     tell(&status)
 }
 
-/// The updater of a configuration.
+/// The address to publish, or why there is none.
+async fn public_v4(network: &Network) -> Result<Ipv4Addr, Answer> {
+    let router = if network.port_map.is_enabled {
+        let mut options = MapperOptions::default();
+        options.methods.clone_from(&network.port_map.methods);
+        match PortMapper::discover(options).await {
+            Ok(mapper) => mapper.external_address().await.ok(),
+            Err(_) => None,
+        }
+    } else {
+        None
+    };
+    match outside::public_v4(network, router).await {
+        Ok((address, Nat::CarrierGrade)) => {
+            let why = format!("{address} is the provider's, shared among many customers");
+            Err(Answer::refused(why).with_help("run `hearth doctor`; --address insists"))
+        }
+        Ok((address, _)) => Ok(address),
+        Err(error) => {
+            let why = format!("the public address is not known: {error}");
+            Err(Answer::try_later(why).with_help("check the connection, or give it by --address"))
+        }
+    }
+}
+
+/// The updater of a configuration; whether its names follow the IPv6 address too, where the service can.
 ///
 /// # Errors
 /// Why there is none, in a sentence.
-pub(crate) fn updater(network: &Network, hosts: &[String]) -> Result<Updater, String> {
+pub(crate) fn updater(
+    network: &Network,
+    hosts: &[String],
+    follows_v6: bool,
+) -> Result<Updater, String> {
     let ddns = network.ddns.as_ref().ok_or("no service is configured: section `ddns`")?;
     let dns = DnsClient::new(DnsOptions::from_system());
     let client = outside::client(None).map_err(|error| error.to_string())?;
@@ -97,7 +127,12 @@ pub(crate) fn updater(network: &Network, hosts: &[String]) -> Result<Updater, St
     } else {
         ddns.hosts.iter().cloned().collect()
     };
-    let planned = names.into_iter().map(|name| PlannedHost::new(name, ACCOUNT)).collect();
+    let v6 = match follows_v6 && provider.capabilities().has_v6 {
+        true => Ipv6Source::Own,
+        false => Ipv6Source::None,
+    };
+    let planned = |name| PlannedHost::new(name, ACCOUNT).with_families(true, v6);
+    let planned = names.into_iter().map(planned).collect();
     let plan = Plan::new(vec![Account::new(ACCOUNT, provider)], planned);
     let mut options = UpdaterOptions::new(Arc::new(dns));
     let folder = state::folder();

@@ -7,10 +7,12 @@ use std::{
 };
 
 use hearth_config::{Document, Loader, Report, Spanned};
+use hearth_netsvc::gateway;
 
 use super::SourceArgs;
 use crate::{
     config::{Config, Listener, Site, SiteTls},
+    doctor::facts::{HTTP, HTTPS},
     plan::{Plan, network::Network},
 };
 
@@ -84,7 +86,11 @@ pub(crate) fn load_up(
             let address = Spanned::unknown(address.to_owned());
             Spanned::unknown(Listener { address, tls, protocols: None })
         };
-        let listeners = vec![listener(":80", false), listener(":443", true)];
+        // Where the whole internet has a way here by IPv6; those sockets take IPv4 connections, too.
+        let local = gateway::addresses().unwrap_or_default();
+        let host = if gateway::stable_ipv6(&local).is_some() { "[::]" } else { "" };
+        let [http, https] = [HTTP, HTTPS].map(|port| format!("{host}:{port}"));
+        let listeners = vec![listener(&http, false), listener(&https, true)];
         config.listeners = Some(Spanned::unknown(listeners));
     }
     config.tls.acme.get_or_insert_default();

@@ -5,15 +5,13 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use clap::Args;
 use hearth_http_client::{Client, ClientRequest};
 use hearth_net::{Listener, Server};
+use hearth_netsvc::reach::{ProbeHandler, ProbeOptions};
 
 use super::{
     one_shot::{self, Answer},
     say,
 };
-use crate::{
-    codes::Exit,
-    outside::{self, Prober},
-};
+use crate::{codes::Exit, outside};
 
 #[derive(Debug, Args)]
 pub(super) struct ProbeArgs {
@@ -56,7 +54,7 @@ fn client(args: &ProbeArgs) -> Result<Client, String> {
 
 /// Looks at those who ask until it is told to stop.
 async fn listen(address: SocketAddr, client: Client) -> Answer {
-    let prober = Arc::new(Prober::new(client));
+    let prober = Arc::new(ProbeHandler::new(ProbeOptions::new(client)));
     let server = Server::builder().listen(Listener::bind(address), prober).workers(1).bind();
     let server = match server {
         Ok(server) => server,

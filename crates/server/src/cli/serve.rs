@@ -78,7 +78,7 @@ fn before(plan: &Plan) -> Result<Before, Failure> {
     let Some(acme) = &plan.network.acme else { return Ok(Before::default()) };
     let manager = certificates::manager(acme, plan.network.ddns.as_ref());
     let manager = manager.map_err(|why| assemble::refused(&why))?;
-    Ok(Before { probe_secret: None, manager: Some(manager) })
+    Ok(Before { challenges: None, manager: Some(manager) })
 }
 
 /// Has certificates for the sites that bring none.

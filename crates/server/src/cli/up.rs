@@ -1,13 +1,15 @@
 //! `hearth up`
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal, stdout},
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
 };
 
 use clap::Args;
-use hearth_netsvc::dns::Name;
+use hearth_netsvc::{dns::Name, gateway, reach::Challenges};
 
 use super::{
     ColorChoice, SourceArgs, complain, ddns,
@@ -19,6 +21,7 @@ use crate::{
     assemble::{self, Before, Failure},
     certificates,
     codes::Exit,
+    outside::Door,
     plan::Plan,
     signals::Signals,
     state,
@@ -112,20 +115,32 @@ async fn up(plan: &Plan, domain: Name, lock: Lock, show: Show) -> Result<Exit, F
     let manager = certificates::manager(&acme, plan.network.ddns.as_ref()).map_err(failed)?;
     let secret = state::secret(&state::folder(), "probe-secret")
         .map_err(|error| failed(error.to_string()))?;
-    let before = Before { probe_secret: Some(secret), manager: Some(manager.clone()) };
+    let challenges = Challenges::new(secret);
+    let before = Before { challenges: Some(challenges.clone()), manager: Some(manager.clone()) };
     let running = assemble::start(plan, Some(log), &before)?;
     let addresses: Vec<_> = running.addresses().iter().map(ToString::to_string).collect();
     board.ok("listen", addresses.join(", "));
-    let mut ports: Vec<u16> = running.addresses().iter().map(std::net::SocketAddr::port).collect();
-    ports.sort_unstable();
-    ports.dedup();
+    let doors = running.addresses().iter().zip(&plan.listeners);
+    let doors = doors.map(|(address, listener)| (address.port(), listener.is_tls));
+    let doors: BTreeMap<u16, bool> = doors.collect();
+    let doors = doors.into_iter().map(|(port, is_tls)| Door { port, is_tls }).collect();
+    // Hosts behind a router have to be let in by it, whatever the family.
+    let takes_v6 = running.addresses().iter().any(|address| match address.ip() {
+        IpAddr::V6(ip) => ip.is_unspecified() || gateway::is_public(ip.into()),
+        IpAddr::V4(_) => false,
+    });
+    let local = gateway::addresses().unwrap_or_default();
+    let public_v6 = takes_v6.then(|| gateway::stable_ipv6(&local)).flatten();
     let names = plan.managed();
     let updater = match plan.network.ddns {
-        Some(_) => Some(ddns::updater(&plan.network, &names.concat()).map_err(failed)?),
+        Some(_) => {
+            let updater = ddns::updater(&plan.network, &names.concat(), public_v6.is_some());
+            Some(updater.map_err(failed)?)
+        }
         None => None,
     };
     let network = plan.network.clone();
-    let kept = Keep { domain, names, ports, network, manager, secret, board };
+    let kept = Keep { domain, names, doors, public_v6, network, manager, challenges, board };
     keep(kept, updater, async { while signals.next().await != crate::signals::Order::Stop {} })
         .await;
     Ok(serve::stop(&running, signals).await)

@@ -16,6 +16,7 @@ use hearth_netsvc::{
     dns::{Answer, CaaRequest, CaaVerdict, DnsClient, DnsOptions, Name, RecordData, RecordType},
     gateway, port_owner,
     portmap::{MapError, MapRequest, MapperOptions, Mapping, Method, PortMapper, Presence},
+    reach::Challenges,
     second_hop::second_hop,
     sntp,
 };
@@ -26,7 +27,7 @@ use super::facts::{
 };
 use crate::{
     certificates,
-    outside::{self, Asker, Front},
+    outside::{self, Asker, Door, Front},
     plan::network::{Acme, Network},
     state,
 };
@@ -47,10 +48,12 @@ impl Gatherer<'_> {
     pub async fn gather(&self) -> Facts {
         let mut facts = Facts { domain: self.domain.to_string(), ..Facts::default() };
         self.machine(&mut facts);
-        let secret = state::secret(&state::folder(), "probe-secret").unwrap_or([0; 32]);
-        let held = self.listen(&mut facts, secret);
+        let secret = state::secret(&state::folder(), "probe-secret");
+        // A running server answers to the secret of the disk; without one there is none to ask.
+        let challenges = secret.map_or_else(|_| Challenges::random(), Challenges::new);
+        let held = self.listen(&mut facts, &challenges);
         let (clock, (), certificate) =
-            tokio::join!(self.clock(), self.outer(&mut facts, secret), self.authority());
+            tokio::join!(self.clock(), self.outer(&mut facts, &challenges), self.authority());
         facts.clock_ahead_seconds = clock;
         let (certificate, identities) = certificate;
         facts.certificate = certificate;
@@ -84,10 +87,10 @@ impl Gatherer<'_> {
     }
 
     /// Listens where the site will, so that a connection from outside meets this machine.
-    fn listen(&self, facts: &mut Facts, secret: [u8; 32]) -> Option<Handle> {
+    fn listen(&self, facts: &mut Facts, challenges: &Challenges) -> Option<Handle> {
         let mut builder = Server::builder().workers(1);
         let nothing = handler_fn(async |_| Response::text("hearth doctor\n"));
-        let front = Arc::new(Front::new(Some(secret), None, Arc::new(nothing)));
+        let front = Arc::new(Front::new(Some(challenges.clone()), None, Arc::new(nothing)));
         let mut has_any = false;
         for port in [HTTP, HTTPS] {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
@@ -134,7 +137,7 @@ impl Gatherer<'_> {
     }
 
     /// Router, mappings, public address, and what a probe sees meanwhile.
-    async fn outer(&self, facts: &mut Facts, secret: [u8; 32]) {
+    async fn outer(&self, facts: &mut Facts, challenges: &Challenges) {
         let mut options = MapperOptions::default();
         options.methods.clone_from(&self.network.port_map.methods);
         options.pcp_secret = state::secret(&state::folder(), "pcp-secret").ok();
@@ -167,10 +170,14 @@ impl Gatherer<'_> {
         if facts.router_external.is_none_or(|external| external.is_unspecified()) {
             facts.second_hop = self.second_hop().await;
         }
-        let echoed = outside::echoes(self.network).await;
-        let seen = self.probe(facts, secret).await;
-        facts.public_v4 = agree([facts.router_external, echoed, seen].into_iter().flatten());
-        self.look_inside(facts, secret).await;
+        let router = facts.router_external.and_then(|external| match external {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        });
+        let (found, ()) =
+            tokio::join!(outside::public_v4(self.network, router), self.probe(facts, challenges));
+        facts.public_v4 = found.ok().map(|(address, _)| address);
+        self.look_inside(facts, challenges).await;
         if let Some(mapper) = &mapper {
             self.settle(mapper, &made, &mut facts.ports).await;
         }
@@ -239,36 +246,35 @@ impl Gatherer<'_> {
         }
     }
 
-    async fn probe(&self, facts: &mut Facts, secret: [u8; 32]) -> Option<IpAddr> {
-        let probe = self.network.probe.as_ref()?;
-        let client = outside::client(self.network.echo_roots.as_deref()).ok()?;
-        let asker = Asker { client, secret };
-        let ports: Vec<u16> = facts.ports.keys().copied().collect();
-        match asker.ask(probe, &facts.domain, &ports).await {
-            Ok((address, seen)) => {
+    async fn probe(&self, facts: &mut Facts, challenges: &Challenges) {
+        let Some(probe) = &self.network.probe else { return };
+        let Ok(client) = outside::client(self.network.echo_roots.as_deref()) else { return };
+        let asker = Asker::new(client, probe, challenges.clone());
+        let doors: Vec<_> = facts.ports.keys().map(|port| self.door(*port)).collect();
+        match asker.ask(&facts.domain, &doors).await {
+            Ok((_, seen)) => {
                 for (port, seen) in seen {
                     if let Some(state) = facts.ports.get_mut(&port) {
                         state.outside = seen;
                     }
                 }
-                Some(address)
             }
-            Err(error) => {
-                tracing::info!(target: "hearth::doctor", "{error}");
-                None
-            }
+            Err(error) => tracing::info!(target: "hearth::doctor", "{error}"),
         }
     }
 
-    async fn look_inside(&self, facts: &mut Facts, secret: [u8; 32]) {
+    /// A running server speaks TLS at the port of HTTPS; the doctor's own listeners never do.
+    fn door(&self, port: u16) -> Door {
+        Door { port, is_tls: self.is_serving && port == HTTPS }
+    }
+
+    async fn look_inside(&self, facts: &mut Facts, challenges: &Challenges) {
         let Some(public) = facts.public_v4 else { return };
         let port = facts.ports.iter().find(|(_, state)| state.outside == Seen::Here);
         let Some((port, _)) = port else { return };
         let Ok(client) = outside::client(None) else { return };
-        let asker = Asker { client, secret };
-        let seen = asker.look((public, *port).into(), &facts.domain).await;
-        // While TLS is spoken there, no proof comes back in the clear; that somebody answers is enough.
-        facts.hairpin = if self.is_serving && *port == HTTPS { Seen::Unknown } else { seen };
+        let (address, door) = (SocketAddr::from((public, *port)), self.door(*port));
+        facts.hairpin = outside::look(&client, address, &facts.domain, door, challenges).await;
     }
 
     /// What the authority's directory says of itself, and the names it goes by in CAA records.
@@ -408,18 +414,6 @@ fn mapping_fact(error: &MapError) -> MappingFact {
         MapError::NoGateway | MapError::NoRouter { .. } => MappingFact::Unknown,
         other => MappingFact::Refused(other.to_string()),
     }
-}
-
-/// The public IPv4 address that at least two sources name.
-fn agree(sources: impl Iterator<Item = IpAddr>) -> Option<Ipv4Addr> {
-    let mut votes: BTreeMap<Ipv4Addr, usize> = BTreeMap::new();
-    for source in sources {
-        if let IpAddr::V4(v4) = source {
-            *votes.entry(v4).or_default() += 1;
-        }
-    }
-    let (address, count) = votes.into_iter().max_by_key(|(_, count)| *count)?;
-    (count >= 2 && gateway::is_public(address.into())).then_some(address)
 }
 
 /// The last two labels of a host name: what authorities go by in CAA records.

@@ -3,31 +3,30 @@
 use std::{fmt, sync::Arc};
 
 use hearth_http_core::{Handler, Request, Response};
+use hearth_netsvc::reach::Challenges;
 use hearth_tls_acme::Http01;
-
-use super::{is_nonce, proof};
 
 /// Answers probes and certification authorities, and leaves the rest to another handler.
 pub struct Front<H> {
-    secret: Option<[u8; 32]>,
+    challenges: Option<Challenges>,
     http01: Option<Http01>,
     inner: Arc<H>,
 }
 
 impl<H: Handler> Front<H> {
     /// Stands before `inner`.
-    pub fn new(secret: Option<[u8; 32]>, http01: Option<Http01>, inner: Arc<H>) -> Self {
-        Self { secret, http01, inner }
+    pub fn new(challenges: Option<Challenges>, http01: Option<Http01>, inner: Arc<H>) -> Self {
+        Self { challenges, http01, inner }
     }
 }
 
 impl<H: Handler> Handler for Front<H> {
     async fn call(&self, req: Request) -> Response {
         // One comparison for every other request.
-        if let Some(known) = req.path().strip_prefix(WELL_KNOWN) {
-            let nonce = known.strip_prefix("hearth-probe/").filter(|nonce| is_nonce(nonce));
-            if let (Some(secret), Some(nonce)) = (&self.secret, nonce) {
-                return Response::text(proof(secret, nonce));
+        if req.path().starts_with(WELL_KNOWN) {
+            let proof = self.challenges.as_ref().and_then(|own| own.answer(req.path()));
+            if let Some(proof) = proof {
+                return Response::text(proof);
             }
             if let Some(http01) = &self.http01
                 && let Some(response) = http01.respond(req.path()).await

@@ -1,52 +1,106 @@
-//! The view from outside: a machine elsewhere tries to reach this one, and both can tell that it was this one.
-//!
-//! Whoever wants to be seen asks a probe over HTTP; the probe connects back to the address that the question came
-//! from, to no other, so that it cannot be used to reach third parties. What it fetches there is a nonce of its
-//! client's; only this machine knows what has to come back.
+//! How the configuration's words become questions to the world outside: who tells the public address, and who looks
+//! at this machine. What the answers are worth is decided in `hearth_netsvc`.
 
-mod address;
 mod ask;
 mod front;
-mod listen;
 
-use std::{collections::BTreeMap, net::IpAddr};
-
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-
-pub use self::{
-    address::{echoes, public_v4},
-    ask::{AskError, Asker, check_directly, client},
-    front::Front,
-    listen::{Prober, causes, is_nonce},
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
 };
 
-/// Below this path stands the nonce.
-pub const PATH: &str = "/.well-known/hearth-probe/";
+use hearth_http_client::{Client, ClientOptions, InvalidPem};
+use hearth_netsvc::{
+    address::{
+        AddressError, AddressOptions, AddressSource, DnsWhoami, ExternalAddress, Family, HttpsEcho,
+        Nat, StunServer,
+    },
+    dns::{DnsClient, DnsOptions},
+};
 
-/// What a machine answers to a nonce; only those with its secret can tell.
+pub use self::{
+    ask::{Asker, Door, look},
+    front::Front,
+};
+use crate::plan::network::Network;
+
+/// The public IPv4 address, by the sources of the configuration and by what the router says, and what stands between.
+///
+/// # Errors
+/// [`AddressError`] where sources of two kinds do not agree.
+///
+/// # Cancel safety
+/// Nothing is changed by dropping the future.
+pub async fn public_v4(
+    network: &Network,
+    router: Option<Ipv4Addr>,
+) -> Result<(Ipv4Addr, Nat), AddressError> {
+    let mut options = AddressOptions::new(sources(network));
+    // Some routers that have no address outside say 0.0.0.0.
+    options.router = router.filter(|address| !address.is_unspecified());
+    let ExternalAddress { address, nat, answers, .. } =
+        ExternalAddress::find(Family::V4, &options).await?;
+    match address {
+        IpAddr::V4(address) => Ok((address, nat)),
+        IpAddr::V6(_) => Err(AddressError::NoAnswer { answers }),
+    }
+}
+
+/// Those of the configuration; where it names none, those that are known to stay, of every kind.
+fn sources(network: &Network) -> Vec<Arc<dyn AddressSource>> {
+    fn shared(source: impl AddressSource) -> Arc<dyn AddressSource> {
+        Arc::new(source)
+    }
+    let stun = match &network.stun {
+        Some(servers) => servers.iter().map(|server| StunServer::new(server)).collect(),
+        None => StunServer::well_known(),
+    };
+    let mut all: Vec<_> = stun.into_iter().take(SOURCES_MAX).map(shared).collect();
+    // Roots were read, and a client made of them, when the configuration was checked.
+    if let Ok(client) = client(network.echo_roots.as_deref()) {
+        let echoes = match &network.echo {
+            Some(urls) => {
+                urls.iter().filter_map(|url| HttpsEcho::new(client.clone(), url)).collect()
+            }
+            None => HttpsEcho::well_known(&client),
+        };
+        all.extend(echoes.into_iter().take(SOURCES_MAX).map(shared));
+    }
+    // Whoever names sources does not want others to be asked.
+    if network.stun.is_none() && network.echo.is_none() {
+        let dns = DnsClient::new(DnsOptions::from_system());
+        all.extend(DnsWhoami::well_known(&dns).into_iter().map(shared));
+    }
+    all
+}
+
+/// A client that trusts these roots; `None`: the public authorities.
+///
+/// # Errors
+/// [`InvalidPem`].
+pub fn client(roots: Option<&[u8]>) -> Result<Client, InvalidPem> {
+    let mut options = ClientOptions::default();
+    options.timeouts.connect = Duration::from_secs(5);
+    options.tls = match roots {
+        Some(pem) => options.tls.with_root_pem(pem)?,
+        None => options.tls.with_webpki_roots(),
+    };
+    // Neither half of the options can fail: they are what this crate was built with.
+    Ok(Client::new(options).expect("roots that were parsed make a client"))
+}
+
+/// An error with what lies below it, in one line.
 #[must_use]
-pub fn proof(secret: &[u8; 32], nonce: &str) -> String {
-    let hash = Sha256::new().chain_update(secret).chain_update(nonce.as_bytes()).finalize();
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
 }
 
-/// What a probe saw.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Sight {
-    /// Where the question came from, and where it looked.
-    pub address: IpAddr,
-    /// Each port that it tried.
-    pub ports: BTreeMap<u16, PortSight>,
-}
-
-/// What a probe saw at a port.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct PortSight {
-    /// Whether somebody accepted the connection.
-    pub is_open: bool,
-    /// What came back for the nonce.
-    pub answer: Option<String>,
-    /// Why nothing did.
-    pub error: Option<String>,
-}
+/// More of one kind say nothing new.
+const SOURCES_MAX: usize = 8;

@@ -129,6 +129,13 @@ pub(super) fn plan(checks: &mut Checks<'_>, config: &Config) -> Network {
         Some(list.iter().map(|text| text.value().clone()).collect::<Vec<_>>())
     };
     let port_map = &config.port_map;
+    for url in config.address.echo.iter().flat_map(|list| list.iter()) {
+        if !url.starts_with("https://") {
+            let message = format!("`{url}` cannot be asked for the public address");
+            let help = "without TLS anybody on the way could answer: begin with https://";
+            checks.error(codes::SERVICE, message, url.span(), "", help);
+        }
+    }
     Network {
         acme: config.tls.acme.as_ref().map(|acme| self::acme(checks, acme)),
         ddns: config.ddns.as_ref().and_then(|ddns| self::ddns(checks, ddns)),

@@ -1,31 +1,33 @@
 //! The components that keep a site up.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use hearth_netsvc::{
+    address::{AddressError, Nat},
     ddns::{DdnsStatus, FamilyStatus, Observed, Updater},
     dns::{DnsClient, DnsOptions, Name, RecordType},
     gateway,
     portmap::{
-        KeeperOptions, KeeperState, MapError, MapRequest, MapperOptions, MappingKeeper,
-        MappingStatus,
+        KeeperOptions, KeeperState, KeptMapping, MapError, MapRequest, MapperOptions,
+        MappingKeeper, MappingStatus,
     },
+    reach::Challenges,
 };
 use hearth_tls_acme::{Event, Manager, Outcome};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::board::Board;
 use crate::{
     certificates,
     doctor::facts::Seen,
-    outside::{self, Asker},
+    outside::{self, Asker, Door},
     plan::network::Network,
     state,
     status::State,
@@ -38,14 +40,16 @@ pub struct Keep {
     pub domain: Name,
     /// All names that certificates are for, each list one certificate.
     pub names: Vec<Vec<String>>,
-    /// The ports that the world shall reach.
-    pub ports: Vec<u16>,
+    /// The ports that the world shall reach, the lowest first.
+    pub doors: Vec<Door>,
+    /// The IPv6 address that the world shall reach, where the listeners take IPv6.
+    pub public_v6: Option<Ipv6Addr>,
     /// What is configured.
     pub network: Network,
     /// Who has certificates.
     pub manager: Manager,
-    /// What proofs are made with.
-    pub secret: [u8; 32],
+    /// What the site answers probes with.
+    pub challenges: Challenges,
     /// Where it is told.
     pub board: Arc<Board>,
 }
@@ -78,16 +82,20 @@ pub async fn keep(keep: Keep, updater: Option<Updater>, stop: impl Future<Output
 
 impl Keep {
     async fn check_local(&self) {
-        let Some(port) = self.ports.first() else { return };
+        let Some(door) = self.doors.first() else { return };
         let Ok(client) = outside::client(None) else { return };
-        let asker = Asker { client, secret: self.secret };
-        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-        match asker.look(here, &self.domain.to_string()).await {
-            Seen::Here => self.board.ok("local", format!("answers on port {port}")),
+        let port = door.port;
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let domain = self.domain.to_string();
+        match outside::look(&client, here, &domain, *door, &self.challenges).await {
+            // Before there is a certificate that counts, TLS proves nothing; somebody answered.
+            Seen::Here | Seen::Unknown => {
+                self.board.ok("local", format!("answers on port {port}"));
+            }
             Seen::Failed(why) => {
                 self.board.failed("local", why, "look for a firewall on this machine");
             }
-            _ => {
+            Seen::Another => {
                 let text = format!("somebody else answers on port {port}");
                 self.board.failed("local", text, "stop the other program, or change `listeners`");
             }
@@ -110,8 +118,12 @@ impl Keep {
         let mut options = MapperOptions::default();
         options.methods.clone_from(&port_map.methods);
         options.pcp_secret = state::secret(&state::folder(), "pcp-secret").ok();
-        let wish = |port: &u16| MapRequest::tcp(*port).with_lease(port_map.lease);
-        let wishes = self.ports.iter().map(wish).collect();
+        let wish = |door: &Door| MapRequest::tcp(door.port).with_lease(port_map.lease);
+        let mut wishes: Vec<_> = self.doors.iter().map(wish).collect();
+        if let Some(v6) = self.public_v6 {
+            wishes
+                .extend(self.doors.iter().map(|door| wish(door).with_internal_address(v6.into())));
+        }
         let mut keeper = KeeperOptions::default();
         keeper.stop_timeout = STOP_PATIENCE;
         Some(MappingKeeper::start(wishes, options, keeper))
@@ -130,7 +142,8 @@ impl Keep {
 
     fn tell_mapping(&self, state: &KeeperState) {
         let (mut made, mut errors, mut pending) = (Vec::new(), Vec::new(), 0);
-        for kept in &state.mappings {
+        // Pinholes of IPv6 are a gift: where the router has none, IPv4 does.
+        for kept in state.mappings.iter().filter(|kept| !is_pinhole(kept)) {
             match &kept.status {
                 MappingStatus::Active(mapping) => {
                     made.push(format!("{} ({})", mapping.external_port, mapping.method));
@@ -161,7 +174,14 @@ impl Keep {
             }
             None if pending > 0 => self.board.working("mapping", "asking the router"),
             None if made.is_empty() => {}
-            None => self.board.ok("mapping", format!("ports {} lead here", made.join(", "))),
+            None => {
+                let v6 = match pinholes(state).find(|status| !status.is_active()) {
+                    Some(MappingStatus::Failed(error)) => format!("; not by IPv6: {error}"),
+                    None if self.public_v6.is_some() => ", by IPv6 too".to_owned(),
+                    _ => String::new(),
+                };
+                self.board.ok("mapping", format!("ports {} lead here{v6}", made.join(", ")));
+            }
         }
     }
 
@@ -171,20 +191,26 @@ impl Keep {
         mut router: Option<watch::Receiver<KeeperState>>,
     ) {
         self.board.working("address", "asking for it");
+        if let Some(router) = &mut router {
+            // What the router says tells whether an address that others see is one to publish.
+            let _ = timeout(ROUTER_PATIENCE, router.wait_for(is_settled)).await;
+        }
         loop {
-            match outside::public_v4(&self.network).await {
-                Some(v4) => {
-                    self.board.ok("address", v4.to_string());
-                    observe.send_if_modified(|now| {
-                        let is_new = now.v4 != Some(v4);
-                        now.v4 = Some(v4);
-                        is_new
-                    });
+            let (told, open_v6) = match &router {
+                Some(router) => {
+                    let state = router.borrow();
+                    (state.external_address, self.open_v6(&state))
                 }
-                None => {
-                    self.board.unknown("address", "the sources do not agree", "it is asked again");
-                }
-            }
+                None => (None, None),
+            };
+            let v4 = self.tell_address(outside::public_v4(&self.network, told).await);
+            // Both at once: services do not take a second update within seconds.
+            observe.send_if_modified(|known| {
+                let before = *known;
+                known.v4 = v4.or(known.v4);
+                known.v6 = open_v6.or(known.v6);
+                *known != before
+            });
             let pause = if observe.borrow().v4.is_some() { ADDRESS_PAUSE } else { ADDRESS_RETRY };
             match &mut router {
                 // The router knows first when the address changes.
@@ -196,6 +222,30 @@ impl Keep {
             // Without the router there is still the pause.
             sleep(ADDRESS_PAUSE_MIN).await;
         }
+    }
+
+    /// Tells it, and whether it is one to publish.
+    fn tell_address(&self, found: Result<(Ipv4Addr, Nat), AddressError>) -> Option<Ipv4Addr> {
+        match found {
+            Ok((address, Nat::CarrierGrade)) => {
+                let text = format!("{address} is the provider's, shared among many customers");
+                self.board.failed("address", text, "run `hearth doctor`");
+                None
+            }
+            Ok((address, _)) => {
+                self.board.ok("address", address.to_string());
+                Some(address)
+            }
+            Err(error) => {
+                self.board.unknown("address", error.to_string(), "it is asked again");
+                None
+            }
+        }
+    }
+
+    /// The IPv6 address to publish. One that the router's firewall hides is worse than none: many try IPv6 first.
+    fn open_v6(&self, state: &KeeperState) -> Option<Ipv6Addr> {
+        self.public_v6.filter(|_| pinholes(state).all(MappingStatus::is_active))
     }
 
     async fn watch_names(&self, updater: Option<Updater>, mut observed: watch::Receiver<Observed>) {
@@ -283,8 +333,10 @@ impl Keep {
         if let Err(error) = self.manager.manage(requests.clone()).await {
             return self.board.failed("certificate", error.to_string(), "look at the disk");
         }
-        if !self.tell_stored() {
-            self.wait_for_a_chance().await;
+        let is_stored = self.tell_stored();
+        // The manager renews at once what is due.
+        self.wait_for_a_chance().await;
+        if !is_stored {
             self.board.working("certificate", format!("ordered from {}", acme.directory));
             for request in &requests {
                 self.tell_outcome(self.manager.issue(request).await);
@@ -338,15 +390,25 @@ impl Keep {
     }
 
     /// An order that cannot succeed costs one of few attempts: first the name must lead here and the ports must be
-    /// open, or have had time enough.
+    /// open, or have had time enough. What fails may have failed only once; what fails for long may be no matter,
+    /// where ports are forwarded by hand.
     async fn wait_for_a_chance(&self) {
-        let is_settled = |name| !matches!(self.board.state(name), Some(State::Working) | None);
-        let settled = async {
-            while !(is_settled("mapping") && is_settled("dns")) {
-                sleep(Duration::from_millis(100)).await;
+        let start = Instant::now();
+        loop {
+            let states = ["mapping", "dns"].map(|name| self.board.state(name));
+            let is_working =
+                states.iter().any(|state| matches!(state, Some(State::Working) | None));
+            let has_failed = states.contains(&Some(State::Failed));
+            let patience = match (has_failed, is_working) {
+                (true, _) => SECOND_CHANCE,
+                (false, true) => CHANCE,
+                (false, false) => return,
+            };
+            if start.elapsed() >= patience {
+                return;
             }
-        };
-        let _ = timeout(CHANCE, settled).await;
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn look_from_outside(&self, observed: watch::Receiver<Observed>) {
@@ -358,7 +420,7 @@ impl Keep {
             return self.board.unknown("outside", "nobody looks", &fix);
         };
         let Ok(client) = outside::client(self.network.echo_roots.as_deref()) else { return };
-        let asker = Asker { client, secret: self.secret };
+        let asker = Asker::new(client, probe, self.challenges.clone());
         let mut pause = LOOK_RETRY;
         loop {
             // Before the others are done, there is nothing to see.
@@ -367,8 +429,9 @@ impl Keep {
             {
                 sleep(Duration::from_millis(200)).await;
             }
-            match asker.ask(probe, &self.domain.to_string(), &self.ports).await {
+            match asker.ask(&self.domain.to_string(), &self.doors).await {
                 Ok((address, seen)) => {
+                    let address = address.map_or_else(|| "us".to_owned(), |ip| ip.to_string());
                     let failed: Vec<_> =
                         seen.iter().filter(|(_, seen)| **seen != Seen::Here).collect();
                     if let Some((port, why)) = failed.first() {
@@ -388,6 +451,21 @@ impl Keep {
     }
 }
 
+fn is_pinhole(kept: &KeptMapping) -> bool {
+    kept.request.internal_address.is_some_and(|address| address.is_ipv6())
+}
+
+fn pinholes(state: &KeeperState) -> impl Iterator<Item = &MappingStatus> {
+    state.mappings.iter().filter(|kept| is_pinhole(kept)).map(|kept| &kept.status)
+}
+
+/// Whether nothing is being asked of the router for the first time.
+fn is_settled(state: &KeeperState) -> bool {
+    state.mappings.iter().all(|kept| kept.status != MappingStatus::Pending)
+}
+
+/// How long the address waits for what the router says of it.
+const ROUTER_PATIENCE: Duration = Duration::from_secs(8);
 /// Slow routers take seconds for each mapping, and none may be left behind.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 const ADDRESS_PAUSE: Duration = Duration::from_secs(300);
@@ -396,5 +474,8 @@ const ADDRESS_RETRY: Duration = Duration::from_secs(10);
 const NAME_PAUSE: Duration = Duration::from_secs(60);
 /// How long a certificate waits for the name to lead here.
 const CHANCE: Duration = Duration::from_secs(30);
-const LOOK_RETRY: Duration = Duration::from_secs(15);
+/// The same where something has failed: the router is asked again after five seconds, and ten.
+const SECOND_CHANCE: Duration = Duration::from_secs(16);
+/// A probe answers one question each ten seconds, and every port is one.
+const LOOK_RETRY: Duration = Duration::from_secs(30);
 const LOOK_PAUSE: Duration = Duration::from_secs(900);
