@@ -7,7 +7,9 @@
 //!
 //! It needs root and the programs of [`PROGRAMS`]. The program `lab` of this package is its command line.
 
+mod authorities;
 mod isolate;
+mod keeping;
 mod network;
 pub mod peer;
 pub mod scenario;
@@ -28,7 +30,10 @@ use self::world::World;
 pub use self::{
     isolate::{FOLDER, enter, is_inside, isolated},
     network::{FORMER, HOME, NAME_SERVERS, PUBLIC, ROUTER, address_of},
-    services::{DOMAIN, TSIG_NAME, TSIG_SECRET, settings, web_root},
+    services::{
+        DOMAIN, EAB_KEY, EAB_KEY_ID, TSIG_NAME, TSIG_SECRET, settings, settings_of_second,
+        settings_without_ddns, web_root,
+    },
 };
 
 /// What the lab is made of, and the Debian package that brings it.
@@ -43,6 +48,8 @@ pub const PROGRAMS: [(&str, &str); 9] = [
     ("faketime", "faketime"),
     ("curl", "curl"),
 ];
+/// Lays a clock of our own over the system's; the loader puts the machine's folder in the place of `$LIB`.
+const FAKE_CLOCK: &str = "LD_PRELOAD=/usr/$LIB/faketime/libfaketime.so.1";
 /// How long a service may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -85,12 +92,7 @@ impl Lab {
         let ourselves = ourselves.to_string_lossy();
         let peers = self.host("internet", &ourselves, &["peer", "internet"]);
         self.spawn("peers", peers)?;
-        let settings = format!("{FOLDER}/miniupnpd.conf");
-        if fs::exists(&settings)? {
-            let pid = format!("{FOLDER}/miniupnpd.pid");
-            let upnp = self.host("router", "miniupnpd", &["-d", "-f", &settings, "-P", &pid]);
-            self.spawn("miniupnpd", upnp)?;
-        }
+        self.start_router()?;
         if self.world.mapping == world::Mapping::Forgotten {
             let forget = "while sleep 0.1; do for chain in miniupnpd prerouting_miniupnpd; do \
                           nft flush chain inet filter $chain; done; done";
@@ -100,6 +102,17 @@ impl Lab {
         if self.world.is_port_taken {
             let taken = self.host("home", &ourselves, &["peer", "web", "0.0.0.0:80"]);
             self.spawn("taken", taken)?;
+        }
+        Ok(())
+    }
+
+    /// Starts what answers wishes for mappings, where the router has that.
+    fn start_router(&mut self) -> anyhow::Result<()> {
+        let settings = format!("{FOLDER}/miniupnpd.conf");
+        if fs::exists(&settings)? {
+            let pid = format!("{FOLDER}/miniupnpd.pid");
+            let upnp = self.host("router", "miniupnpd", &["-d", "-f", &settings, "-P", &pid]);
+            self.spawn("miniupnpd", upnp)?;
         }
         Ok(())
     }
@@ -186,12 +199,19 @@ impl Lab {
         let mut command = match self.world.clock_days {
             0 => self.host("home", &binary, args),
             days => {
-                let ahead = format!("+{days}d");
-                self.host("home", "faketime", &[&["-f", &ahead, &binary], args].concat())
+                // Not by its wrapper, which would get the signals that are for the server.
+                let ahead = format!("FAKETIME=+{days}d");
+                self.host("home", "env", &[&[FAKE_CLOCK, &ahead, &binary], args].concat())
             }
         };
         command.env("STATE_DIRECTORY", format!("{FOLDER}/state"));
         Ok(command)
+    }
+
+    /// How many certificates the authority has issued.
+    #[must_use]
+    pub fn issued(&self) -> usize {
+        self.log("pebble").matches("Issued certificate serial").count()
     }
 
     /// Starts a service; what it prints goes to a file of the lab.
@@ -222,6 +242,18 @@ impl Lab {
         }
         let _ = child.kill();
         bail!("{name} does not end:\n{}", self.log(name))
+    }
+
+    /// Ends a service as a power cut does.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+        let at = self.services.iter().position(|(known, _)| known == name);
+        let (_, mut child) = self.services.remove(at.context("no such service")?);
+        child.kill()?;
+        child.wait()?;
+        Ok(())
     }
 
     /// What a service printed so far.

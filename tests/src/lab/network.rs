@@ -17,16 +17,22 @@ pub const PUBLIC: &str = "11.1.0.10";
 pub const FORMER: &str = "11.7.7.7";
 /// The first name server, which takes updates, and the second, which follows it.
 pub const NAME_SERVERS: [&str; 2] = ["11.9.0.53", "11.9.0.54"];
+/// The machine at home, where there is IPv6.
+pub(super) const HOME_V6: &str = "2a0b:77::10";
+/// The same as the router's rules show it.
+pub(super) const HOME_V6_DIGITS: &str = "2a0b0077000000000000000000000010";
 /// An IPv6 address that nobody has.
 pub(super) const NOBODY_V6: &str = "2a0b:beef::10";
 
 /// What the internet consists of: name and address. Documentation addresses would be more honest, but routers
 /// refuse to map ports of those.
-pub(super) const INTERNET: [(&str, &str); 12] = [
+pub(super) const INTERNET: [(&str, &str); 14] = [
     ("ns1", NAME_SERVERS[0]),
     ("ns2", NAME_SERVERS[1]),
     ("ca", "11.9.0.14"),
     ("limited-ca", "11.9.0.15"),
+    ("ari-ca", "11.9.0.16"),
+    ("silent-ca", "11.9.0.17"),
     ("stun1", "11.9.0.34"),
     ("stun2", "11.9.0.35"),
     ("time", "11.9.0.23"),
@@ -78,6 +84,9 @@ pub(super) fn build(world: &World) -> anyhow::Result<()> {
     for (_, address) in INTERNET {
         run("ip", &["-n", "internet", "addr", "add", &format!("{address}/32"), "dev", "lo"])?;
     }
+    if world.has_ipv6 {
+        build_v6()?;
+    }
     if world.is_80_blocked {
         filter("internet", "tcp dport 80 ip daddr 11.1.0.10 drop")?;
     }
@@ -85,6 +94,29 @@ pub(super) fn build(world: &World) -> anyhow::Result<()> {
         // The internet has a way towards the address; only nobody is there.
         let near = "2a0b:beef::1/64";
         run("ip", &["-n", "internet", "addr", "add", near, "dev", "isp0", "nodad"])?;
+    }
+    Ok(())
+}
+
+/// IPv6 beside IPv4: nothing is translated, and the router's firewall lets nothing in by itself.
+fn build_v6() -> anyhow::Result<()> {
+    for (machine, interface, address) in [
+        ("home", "eth0", HOME_V6),
+        ("router", "lan0", "2a0b:77::1"),
+        ("router", "wan0", "2a0b:1::10"),
+        ("internet", "isp0", "2a0b:1::1"),
+    ] {
+        let address = format!("{address}/64");
+        run("ip", &["-n", machine, "addr", "add", &address, "dev", interface, "nodad"])?;
+    }
+    let enable = "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
+    run("ip", &["netns", "exec", "router", "sh", "-c", enable])?;
+    for (machine, to, via) in [
+        ("home", "default", "2a0b:77::1"),
+        ("router", "default", "2a0b:1::1"),
+        ("internet", "2a0b:77::/64", "2a0b:1::10"),
+    ] {
+        run("ip", &["-n", machine, "-6", "route", "add", to, "via", via])?;
     }
     Ok(())
 }
@@ -170,18 +202,23 @@ pub(super) fn upnp_settings(world: &World) -> Option<String> {
         }
         Mapping::Refused => "allow 1024-65535 192.168.77.0/24 1-65535",
     };
+    let v6 = match world.has_ipv6 {
+        // It does not close what was opened by PCP, but lets it end soon.
+        true => "ext_ifname6=wan0\nipv6_disable=no\nmin_lifetime=2",
+        false => "ipv6_disable=yes\nmin_lifetime=120",
+    };
     Some(format!(
         "ext_ifname=wan0
+{v6}
 listening_ip=lan0
 http_port=5000
 enable_natpmp=yes
 enable_upnp=yes
 secure_mode=yes
-system_uptime=yes
+system_uptime=no
 notify_interval=60
 lease_file={FOLDER}/leases
 uuid=5f0a1c1e-0000-4000-8000-000000000001
-min_lifetime=120
 max_lifetime=86400
 upnp_table_name=filter
 upnp_nat_table_name=filter

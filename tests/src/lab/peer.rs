@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
-use super::{isolate::FOLDER, network::address_of};
+use super::{authorities, isolate::FOLDER, network::address_of};
 
 /// Seconds from the epoch of NTP to that of Unix.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
@@ -52,6 +52,11 @@ fn internet() -> anyhow::Result<()> {
     thread::spawn(move || {
         accept(&stranger, None, |_| Answer::ok("text/html", "somebody else's site\n"));
     });
+    let silent = TcpListener::bind((address_of("silent-ca"), 443))?;
+    thread::spawn(move || authorities::be_silent(&silent));
+    let suggesting = TcpListener::bind((address_of("ari-ca"), 443))?;
+    let secure = Arc::clone(&tls);
+    thread::spawn(move || accept(&suggesting, Some(&secure), authorities::suggesting));
     let limited = TcpListener::bind((address_of("limited-ca"), 443))?;
     accept(&limited, Some(&tls), limited_ca);
     Ok(())
@@ -78,22 +83,27 @@ fn tls_settings() -> anyhow::Result<Arc<ServerConfig>> {
     Ok(Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?))
 }
 
-struct Request {
-    method: String,
-    path: String,
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) media_type: String,
+    pub(super) body: Vec<u8>,
     peer: SocketAddr,
 }
 
-struct Answer {
-    status: &'static str,
-    fields: String,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: String,
+    pub(super) fields: String,
+    pub(super) body: String,
 }
 
 impl Answer {
+    pub(super) fn new(status: &str, fields: impl Into<String>, body: impl Into<String>) -> Self {
+        Self { status: status.to_owned(), fields: fields.into(), body: body.into() }
+    }
+
     fn ok(media_type: &str, body: impl Into<String>) -> Self {
-        let fields = format!("content-type: {media_type}\r\n");
-        Self { status: "200 OK", fields, body: body.into() }
+        Self::new("200 OK", format!("content-type: {media_type}\r\n"), body)
     }
 }
 
@@ -128,16 +138,17 @@ fn converse(
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first)?;
-    let mut body_bytes = 0;
+    let (mut body_bytes, mut media_type) = (0, String::new());
     for _ in 0..REQUEST_LINES_MAX {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
             break;
         }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        if name.eq_ignore_ascii_case("content-length") {
             body_bytes = value.trim().parse().unwrap_or(0);
+        } else if name.eq_ignore_ascii_case("content-type") {
+            value.trim().clone_into(&mut media_type);
         }
     }
     let mut body = vec![0; std::cmp::min(body_bytes, REQUEST_BODY_MAX)];
@@ -145,14 +156,16 @@ fn converse(
     let mut words = first.split_whitespace().map(str::to_owned);
     let method = words.next().unwrap_or_default();
     let path = words.next().unwrap_or_default();
-    let Answer { status, fields, body } = answer(&Request { method: method.clone(), path, peer });
+    let is_head = method == "HEAD";
+    let request = Request { method, path, media_type, body, peer };
+    let Answer { status, fields, body } = answer(&request);
     let mut stream = reader.into_inner();
     let length = body.len();
     write!(
         stream,
         "HTTP/1.1 {status}\r\n{fields}content-length: {length}\r\nconnection: close\r\n\r\n"
     )?;
-    if method != "HEAD" {
+    if !is_head {
         stream.write_all(body.as_bytes())?;
     }
     stream.finish()
@@ -198,13 +211,12 @@ fn limited_ca(request: &Request) -> Answer {
                 "newOrder": format!("{base}/order"), "revokeCert": format!("{base}/revoke"),
                 "keyChange": format!("{base}/key"),
             });
-            Answer { status: "200 OK", fields: fields(""), body: directory.to_string() }
+            Answer::new("200 OK", fields(""), directory.to_string())
         }
-        (_, "/nonce") => Answer { status: "200 OK", fields: fields(""), body: String::new() },
+        (_, "/nonce") => Answer::new("200 OK", fields(""), ""),
         ("POST", "/account") => {
             let location = fields(&format!("location: {base}/account/1\r\n"));
-            let body = r#"{"status":"valid","contact":[]}"#.to_owned();
-            Answer { status: "201 Created", fields: location, body }
+            Answer::new("201 Created", location, r#"{"status":"valid","contact":[]}"#)
         }
         ("POST", "/order") => {
             let problem = serde_json::json!({
@@ -213,9 +225,9 @@ fn limited_ca(request: &Request) -> Answer {
                 "status": 429,
             });
             let fields = fields("retry-after: 3600\r\n").replace("json", "problem+json");
-            Answer { status: "429 Too Many Requests", fields, body: problem.to_string() }
+            Answer::new("429 Too Many Requests", fields, problem.to_string())
         }
-        _ => Answer { status: "404 Not Found", fields: fields(""), body: String::new() },
+        _ => Answer::new("404 Not Found", fields(""), ""),
     }
 }
 

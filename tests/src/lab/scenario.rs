@@ -5,8 +5,9 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::{
-    DOMAIN, HOME, Lab, NAME_SERVERS, PUBLIC, TSIG_NAME, TSIG_SECRET, settings, site, web_root,
-    world::{self, SOUND, World},
+    DOMAIN, HOME, Lab, NAME_SERVERS, PUBLIC, TSIG_NAME, TSIG_SECRET, keeping, settings, site,
+    web_root,
+    world::{self, IPV6, MEMBERS_ONLY, SOUND, World},
 };
 
 /// What happens, and what must come of it.
@@ -28,29 +29,42 @@ pub struct Scenario {
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    let plays: [(&str, &str, Play); 7] = [
-        ("plumbing", "the lab itself: a mapping, an update of the zone, the CA", plumbing),
-        ("up", "`hearth up` to public HTTPS, by the first challenge that works", site::by_http),
-        ("up-tls-alpn-01", "the same by a handshake on port 443", site::by_tls_alpn),
-        ("up-dns-01", "the same by a TXT record", site::by_dns),
-        ("up-stale", "the same where the name led elsewhere before", site::from_a_stale_record),
-        ("cert", "`hearth cert` issues, renews, lists and revokes by each challenge", site::cert),
-        ("port-map", "`hearth port-map` adds, lists and deletes by each protocol", port_map),
-    ];
-    let scenario = |(name, about, play): (&str, &str, _)| Scenario {
-        name: name.to_owned(),
-        about: about.to_owned(),
-        world: SOUND,
-        play,
-    };
-    let mut all: Vec<_> = plays.into_iter().map(scenario).collect();
-    all.extend(world::all().into_iter().map(|world| Scenario {
+    let mut all: Vec<_> = plays()
+        .into_iter()
+        .map(|(name, world, about, play)| Scenario {
+            name: name.to_owned(),
+            about: about.to_owned(),
+            world,
+            play,
+        })
+        .collect();
+    all.extend(world::of_the_doctor().into_iter().map(|world| Scenario {
         name: format!("doctor-{}", world.name),
         about: format!("`hearth doctor` where {}", world.about),
         world,
         play: doctor,
     }));
     all
+}
+
+#[rustfmt::skip]
+fn plays() -> [(&'static str, World, &'static str, Play); 14] {
+    [
+        ("plumbing", SOUND, "the lab itself: a mapping, an update of the zone, the CA", plumbing),
+        ("up", SOUND, "`hearth up` to public HTTPS, by the first challenge that works", site::by_http),
+        ("up-tls-alpn-01", SOUND, "the same by a handshake on port 443", site::by_tls_alpn),
+        ("up-dns-01", SOUND, "the same by a TXT record", site::by_dns),
+        ("up-stale", SOUND, "the same where the name led elsewhere before", site::from_a_stale_record),
+        ("up-ipv6", IPV6, "the same by IPv6 too, through a hole in the router's firewall", keeping::by_ipv6),
+        ("up-bound-account", MEMBERS_ONLY, "the same at a CA that wants an external account", keeping::bound_account),
+        ("up-reboot", SOUND, "the router forgets everything and starts again", keeping::router_reboots),
+        ("up-twice", SOUND, "two servers with one store of certificates", keeping::two_with_one_store),
+        ("renew-ratio", SOUND, "a third of a certificate's life is left", keeping::renews_by_ratio),
+        ("renew-ari", SOUND, "the CA suggests to renew earlier", keeping::renews_by_suggestion),
+        ("renew-silence", SOUND, "it is time to renew, and the CA never answers", keeping::authority_is_silent),
+        ("cert", SOUND, "`hearth cert` issues, renews, lists and revokes by each challenge", site::cert),
+        ("port-map", SOUND, "`hearth port-map` adds, lists and deletes by each protocol", port_map),
+    ]
 }
 
 /// The doctor finds what is wrong with the world, and calls no broken one good.

@@ -18,6 +18,11 @@ pub const TSIG_NAME: &str = "casa-key";
 /// The key, in base 64.
 pub const TSIG_SECRET: &str = "bm90IHNlY3JldCBhdCBhbGw6IGEga2V5IG9mIGEgbGFi";
 
+/// An account that the authority of [`MEMBERS_ONLY`](super::world::MEMBERS_ONLY) knows.
+pub const EAB_KEY_ID: &str = "casa";
+/// Its key, in base 64 for URLs.
+pub const EAB_KEY: &str = "bm90IHNlY3JldCBhdCBhbGw6IGEga2V5IG9mIGEgbGFiIGZvciBib3VuZCBhY2NvdW50cw";
+
 /// The root of what the lab's internet shows at its HTTPS ports. The site's certificates have another: Pebble makes
 /// a new one whenever it starts.
 #[must_use]
@@ -29,6 +34,18 @@ pub fn web_root() -> String {
 #[must_use]
 pub fn settings() -> String {
     format!("{FOLDER}/hearth.toml")
+}
+
+/// The same, where nothing keeps the name.
+#[must_use]
+pub fn settings_without_ddns() -> String {
+    format!("{FOLDER}/hearth-without-ddns.toml")
+}
+
+/// The same for a second server on that machine, with the same store of certificates.
+#[must_use]
+pub fn settings_of_second() -> String {
+    format!("{FOLDER}/hearth-second.toml")
 }
 
 fn hearth_settings(world: &World) -> String {
@@ -65,6 +82,9 @@ time = \"time.example\"
     )
 }
 
+/// Ninety days, as well-known authorities give.
+const CERTIFICATE_SECONDS: u32 = 90 * 86_400;
+
 /// Makes the keys and settings of everything.
 pub(super) fn write_settings(world: &World) -> anyhow::Result<()> {
     certificates(Path::new(FOLDER))?;
@@ -83,12 +103,20 @@ pub(super) fn write_settings(world: &World) -> anyhow::Result<()> {
         "managementListenAddress": format!("{}:15000", network::address_of("ca")),
         "certificate": format!("{FOLDER}/web.pem"),
         "privateKey": format!("{FOLDER}/web-key.pem"),
+        "certificateValidityPeriod": CERTIFICATE_SECONDS,
         "httpPort": 80,
         "tlsPort": 443,
-        "externalAccountBindingRequired": false,
+        "externalAccountBindingRequired": world.needs_binding,
+        "externalAccountMACKeys": { EAB_KEY_ID: EAB_KEY },
     }});
     fs::write(format!("{FOLDER}/pebble.json"), pebble.to_string())?;
-    fs::write(settings(), hearth_settings(world))?;
+    let hearth = hearth_settings(world);
+    let plain = hearth_settings(&World { zone: Zone::StaleA, ..world.clone() });
+    let listeners = "listeners = [{ address = \":8080\" }, { address = \":8443\", tls = true }]";
+    let second = format!("{listeners}\n{hearth}\n[port_map]\nenabled = false\n");
+    fs::write(settings(), hearth)?;
+    fs::write(settings_without_ddns(), plain)?;
+    fs::write(settings_of_second(), second)?;
     if let Some(settings) = network::upnp_settings(world) {
         fs::write(format!("{FOLDER}/miniupnpd.conf"), settings)?;
     }

@@ -36,27 +36,49 @@ pub(super) fn from_a_stale_record(lab: &mut Lab) -> anyhow::Result<()> {
     up(lab, &[])
 }
 
-fn up(lab: &mut Lab, more: &[&str]) -> anyhow::Result<()> {
+/// Starts `hearth up`, and waits until the internet sees the page. How long that took.
+pub(super) fn start(lab: &mut Lab, settings: &str, more: &[&str]) -> anyhow::Result<Duration> {
     let site = format!("{FOLDER}/site");
     fs::create_dir_all(&site)?;
     fs::write(format!("{site}/index.html"), PAGE)?;
-    let settings = settings();
     let start = Instant::now();
-    let args = [&["up", DOMAIN, &site, "--config", &settings], more].concat();
+    let args = [&["up", DOMAIN, &site, "--config", settings], more].concat();
     let hearth = lab.hearth(&args)?;
     lab.spawn("hearth", hearth)?;
-    let url = format!("https://{DOMAIN}/");
-    let root = lab.site_root();
-    lab.wait("the site", |lab| {
-        Ok(lab.fetch("internet", &["--cacert", &root, &url]).is_ok_and(|page| page == PAGE))
-    })?;
-    let public = start.elapsed();
-    ensure!(public < UP_MAX, "it took {public:?}");
-    let status = lab.wait("everything to be well", |lab| {
-        let output = lab.hearth(&["status", "--json"])?.output()?;
-        Ok(output.status.success())
+    lab.wait("the site", |lab| Ok(is_public(lab, &[])))?;
+    Ok(start.elapsed())
+}
+
+/// Whether the internet sees the page, asked for by curl with these arguments besides.
+pub(super) fn is_public(lab: &Lab, more: &[&str]) -> bool {
+    let (url, root) = (format!("https://{DOMAIN}/"), lab.site_root());
+    let args = [&["--cacert", &root, &url], more].concat();
+    lab.fetch("internet", &args).is_ok_and(|page| page == PAGE)
+}
+
+/// Waits until every component says that it is well.
+pub(super) fn wait_until_well(lab: &mut Lab) -> anyhow::Result<()> {
+    let well = lab.wait("everything to be well", |lab| {
+        Ok(lab.hearth(&["status", "--json"])?.output()?.status.success())
     });
-    status.with_context(|| lab.log("hearth"))?;
+    well.with_context(|| lab.log("hearth"))
+}
+
+/// Stops it; nothing may be left at the router.
+pub(super) fn stop(lab: &mut Lab) -> anyhow::Result<()> {
+    let ended = lab.stop("hearth")?;
+    ensure!(ended.success(), "{ended}: {}", lab.log("hearth"));
+    let rules = scenario::said(lab.host("router", "nft", &["list", "ruleset"]))?;
+    ensure!(!rules.contains("dnat ip to 192.168.77.10:"), "a mapping is left: {rules}");
+    Ok(())
+}
+
+fn up(lab: &mut Lab, more: &[&str]) -> anyhow::Result<()> {
+    let settings = settings();
+    let public = start(lab, &settings, more)?;
+    ensure!(public < UP_MAX, "it took {public:?}");
+    wait_until_well(lab)?;
+    let root = lab.site_root();
     let redirected = ["--location", "--cacert", &root, &format!("http://{DOMAIN}/")];
     ensure!(lab.fetch("internet", &redirected)? == PAGE, "http does not lead to https");
     // What is up can be examined without being disturbed.
@@ -64,10 +86,7 @@ fn up(lab: &mut Lab, more: &[&str]) -> anyhow::Result<()> {
     let output = lab.hearth(&doctor)?.output()?;
     let found: Value = serde_json::from_slice(&output.stdout)?;
     ensure!(found["healthy"] == true, "the doctor says {found:#}");
-    let ended = lab.stop("hearth")?;
-    ensure!(ended.success(), "{ended}: {}", lab.log("hearth"));
-    let rules = scenario::said(lab.host("router", "nft", &["list", "ruleset"]))?;
-    ensure!(!rules.contains("dnat ip to 192.168.77.10:"), "a mapping is left: {rules}");
+    stop(lab)?;
     println!("public HTTPS after {:.1} s at {PUBLIC}", public.as_secs_f64());
     Ok(())
 }

@@ -25,6 +25,10 @@ pub struct World {
     pub clock_days: u32,
     /// Whether another program listens on the machine's port 80.
     pub is_port_taken: bool,
+    /// Whether there is IPv6, and a firewall of the router before it.
+    pub has_ipv6: bool,
+    /// Whether the certification authority takes only those whom it knows already (RFC 8555 section 7.3.4).
+    pub needs_binding: bool,
 }
 
 /// How many routers rewrite addresses.
@@ -83,11 +87,37 @@ pub const SOUND: World = World {
     is_ca_limited: false,
     clock_days: 0,
     is_port_taken: false,
+    has_ipv6: false,
+    needs_binding: false,
 };
 
-/// All of them, the sound one first.
+/// Everything works, by IPv6 too.
+pub const IPV6: World = World {
+    name: "ipv6",
+    about: "the same with IPv6, and a firewall of the router before it",
+    has_ipv6: true,
+    ..SOUND
+};
+
+/// Everything works for those whom the authority knows.
+pub const MEMBERS_ONLY: World = World {
+    name: "members-only",
+    about: "the CA takes only those who bring a key of an external account",
+    needs_binding: true,
+    ..SOUND
+};
+
+/// All of them, the sound ones first.
 #[must_use]
 pub fn all() -> Vec<World> {
+    let mut worlds = vec![SOUND, IPV6, MEMBERS_ONLY];
+    worlds.extend(broken());
+    worlds
+}
+
+/// Those that the doctor examines: the sound one, and every broken one.
+#[must_use]
+pub fn of_the_doctor() -> Vec<World> {
     let mut worlds = vec![SOUND];
     worlds.extend(broken());
     worlds
@@ -144,7 +174,7 @@ mod tests {
 
     #[test]
     fn names_and_diagnoses_are_told_apart() {
-        let worlds = all();
+        let worlds = of_the_doctor();
         for (at, world) in worlds.iter().enumerate() {
             let others = &worlds[at + 1..];
             assert!(others.iter().all(|other| other.name != world.name), "{}", world.name);
