@@ -4,11 +4,10 @@
 //! said about it. They lie in a keyspace of their own and change with no writer of the collection
 //! about: whoever computes what follows a document does it under a lock of its collection.
 
-#![allow(dead_code, reason = "the first follower lands next")]
-
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::{
     api::{Collection, Isolation, Target},
@@ -16,12 +15,13 @@ use crate::{
     engine::{Core, KeyspaceKind},
     error::{Error, Result},
     follow::Follower,
+    index::BTreeIndex,
     key::Id,
     lock::LockMode,
 };
 
 /// What is said about a collection: one member for each kind of thing.
-pub(crate) type Settings = serde_json::Map<String, serde_json::Value>;
+pub(crate) type Settings = serde_json::Map<String, Value>;
 
 /// Collections that have settings, by the number of their keyspace.
 pub(crate) type States = HashMap<u32, Arc<CollectionState>>;
@@ -33,14 +33,21 @@ const KEYSPACE: &str = "/settings";
 #[derive(Debug, Default)]
 pub(crate) struct CollectionState {
     pub(crate) settings: Settings,
+    pub(crate) indexes: Vec<Arc<BTreeIndex>>,
     /// In the order in which they are asked.
     pub(crate) followers: Vec<Arc<dyn Follower>>,
+    /// Tells one state of a collection from the next.
+    pub(crate) generation: u64,
 }
 
 impl CollectionState {
-    /// Fails if the settings make no sense, and changes nothing.
-    pub(crate) fn build(_core: &Core, _keyspace: u32, settings: Settings) -> Result<Self> {
-        Ok(Self { settings, followers: Vec::new() })
+    /// What the settings mean; `previous` is the state they change. Fails if they make no sense, and
+    /// changes nothing.
+    pub(crate) fn build(core: &Core, settings: Settings, previous: Option<&Self>) -> Result<Self> {
+        let indexes = core.indexes_of(&settings, previous)?;
+        let followers = indexes.iter().map(|index| Arc::clone(index) as Arc<dyn Follower>);
+        let generation = previous.map_or(0, |state| state.generation + 1);
+        Ok(Self { followers: followers.collect(), indexes, settings, generation })
     }
 
     /// Whether a change of these fields alone has to be followed.
@@ -85,12 +92,16 @@ impl Core {
         keyspace: u32,
         change: impl FnOnce(&mut Settings) -> Result<()>,
     ) -> Result<()> {
+        let _one = self.settings_lock.lock();
         let number = self.keyspace_or_new(KEYSPACE, KeyspaceKind::Internal)?;
-        let mut settings =
-            self.collection_state(keyspace).map(|s| s.settings.clone()).unwrap_or_default();
+        let previous = self.collection_state(keyspace).unwrap_or_default();
+        let mut settings = previous.settings.clone();
         change(&mut settings)?;
-        let value = Bytes::from(serde_json::Value::Object(settings.clone()).to_string());
-        let state = Arc::new(CollectionState::build(self, keyspace, settings)?);
+        if settings == previous.settings {
+            return Ok(());
+        }
+        let value = Bytes::from(Value::Object(settings.clone()).to_string());
+        let state = Arc::new(CollectionState::build(self, settings, Some(&previous))?);
         let key = Bytes::from(Id::from(name).0);
         let op = Op { keyspace: number, key, value: Some(value) };
         let ticket = self.submit(&[op], None, false)?;
@@ -117,7 +128,7 @@ impl Core {
             let Some((keyspace, _)) = self.keyspace(&name) else {
                 return Err(bad(format!("of {name}, which does not exist")));
             };
-            states.insert(keyspace, Arc::new(CollectionState::build(self, keyspace, settings)?));
+            states.insert(keyspace, Arc::new(CollectionState::build(self, settings, None)?));
         }
         self.states.store(Arc::new(states));
         Ok(())

@@ -294,9 +294,10 @@ impl Log {
         if bug("gc_ignores_snapshots") {
             boundaries.clear();
         }
-        if boundaries.last() != Some(&visible) {
-            boundaries.push(visible);
-        }
+        boundaries.push(visible);
+        // A snapshot may lie beyond: of a session that sees its own commits at once.
+        boundaries.sort_unstable();
+        boundaries.dedup();
         (boundaries, visible)
     }
 
@@ -505,7 +506,6 @@ impl Log {
     }
 
     /// The last sequence number given out, durable or not.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn last_seq(&self) -> u64 {
         self.sequence.lock().next_seq - 1
     }

@@ -74,6 +74,37 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// No index of the collection has this name. Act: the caller.
+    #[error("there is no index {index}")]
+    IndexAbsent {
+        /// The name.
+        index: String,
+    },
+    /// Another definition has this name already. Act: the caller drops that one, or names this one.
+    #[error("there is another index {index} already")]
+    IndexExists {
+        /// The name.
+        index: String,
+    },
+    /// Documents that exist already have the same key, so the index cannot be unique. Act: the
+    /// caller changes them.
+    #[error("the index {index} cannot be unique: {key} is the key of the documents {}", .ids.join(", "))]
+    IndexNotUnique {
+        /// The index.
+        index: String,
+        /// The indexed values as JSON text.
+        key: String,
+        /// The ids as JSON text, or the first of them.
+        ids: Vec<String>,
+    },
+    /// The definition of an index makes no sense. Act: the caller.
+    #[error("the index {index} cannot be: {reason}")]
+    InvalidIndex {
+        /// The index.
+        index: String,
+        /// Why not.
+        reason: String,
+    },
     /// A name of a collection is not allowed. Act: the caller.
     #[error("invalid collection name: 1 to 64 bytes of a-z, 0-9, _ and - are allowed")]
     InvalidName,
@@ -133,6 +164,16 @@ pub enum Error {
         bytes: usize,
         /// The limit.
         limit: usize,
+    },
+    /// An index cannot hold a document. Act: the caller changes the document or drops the index.
+    #[error("the index {index} cannot hold the document {id}: {reason}")]
+    Unindexable {
+        /// The index.
+        index: String,
+        /// The id as JSON text.
+        id: String,
+        /// Why not.
+        reason: Unindexable,
     },
     /// The file was written by a newer version. Act: the operator upgrades the program.
     #[error("{file} has format version {found}; this program knows up to {known}")]
@@ -210,6 +251,37 @@ pub enum DocumentError {
     /// The stored bytes are not a document; only damage or a bug can cause this.
     #[error("the stored bytes are not a document")]
     Malformed,
+}
+
+/// Why an index cannot hold a document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unindexable {
+    /// The stored bytes are not a document; only damage or a bug can cause this.
+    #[error("the stored bytes are not a document")]
+    Malformed,
+    /// Two of its fields are arrays, or go through arrays.
+    #[error("both {first} and {second} are, or lie in, arrays; one field of an index may")]
+    ParallelArrays {
+        /// One of the fields.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// An array has more elements than an index takes from one document.
+    #[error("it would have more than {limit} entries")]
+    TooManyEntries {
+        /// The limit.
+        limit: usize,
+    },
+    /// A value is too large for a key. A hash index takes it.
+    #[error("the value of {path} takes more than {limit} bytes")]
+    ValueTooLarge {
+        /// The field.
+        path: String,
+        /// The limit.
+        limit: usize,
+    },
 }
 
 impl Error {

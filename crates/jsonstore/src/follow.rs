@@ -4,8 +4,6 @@
 //! its own changes to the same log record. So what it keeps is never older or newer than the
 //! documents, whatever happens; and it may refuse the change.
 
-#![allow(dead_code, reason = "the first follower lands next")]
-
 use std::{fmt::Debug, sync::Arc};
 
 use bytes::Bytes;
@@ -13,6 +11,7 @@ use bytes::Bytes;
 use crate::{
     commit::Op,
     error::{Error, Result},
+    index::{Flags, Shape},
 };
 
 /// A document before and after; both images are JB1.
@@ -31,25 +30,44 @@ pub(crate) struct Effects {
     pub(crate) ops: Vec<Op>,
     /// Checked before that, with the claimed keys locked.
     pub(crate) claims: Vec<Claim>,
+    /// Set when that is durable.
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// That an index has met an array is in the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    pub(crate) flags: Arc<Flags>,
+    pub(crate) fields: u32,
+}
+
+impl Mark {
+    /// It is durable.
+    pub(crate) fn set(&self) {
+        self.flags.note_marked(self.fields);
+    }
 }
 
 /// After the transaction no other key of the keyspace may begin with this prefix.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone)]
 pub(crate) struct Claim {
     pub(crate) keyspace: u32,
     pub(crate) prefix: Bytes,
     /// The key that may.
     pub(crate) key: Bytes,
-    /// The name of the index, for the error.
-    pub(crate) index: Arc<str>,
+    /// Of the index, for the error.
+    pub(crate) shape: Arc<Shape>,
 }
 
 impl Claim {
+    /// All transactions lock claims in this order.
+    pub(crate) fn order(&self) -> (u32, &Bytes, &Bytes) {
+        (self.keyspace, &self.prefix, &self.key)
+    }
+
     pub(crate) fn refusal(&self) -> Error {
-        Error::DuplicateKey {
-            index: self.index.to_string(),
-            key: crate::key::Id(self.prefix.to_vec()).to_json(),
-        }
+        let key = self.shape.describe(&self.prefix);
+        Error::DuplicateKey { index: self.shape.name.clone(), key }
     }
 }
 

@@ -4,7 +4,7 @@
 //! locks and validation for writers. Everything above the disk ([`Vfs`]) and the clock ([`Env`]) is
 //! deterministic, so a simulator can crash it anywhere and replay what happened.
 //!
-//! Not here: queries by other than the id, secondary indexes, full text, any network.
+//! Not here: queries by other than the id, full text, any network.
 //!
 //! ```
 //! use hearth_jsonstore::{Options, Store, block_on};
@@ -37,6 +37,7 @@ mod env;
 mod error;
 mod follow;
 mod frame;
+mod index;
 mod jb1;
 mod key;
 mod lock;
@@ -69,7 +70,8 @@ pub use crate::{
     crypt::MasterKey,
     engine::{OpenStep, VerifyReport},
     env::{Env, RealEnv},
-    error::{CycleEdge, DocumentError, Error, Result},
+    error::{CycleEdge, DocumentError, Error, Result, Unindexable},
+    index::{Collation, Direction, Index, IndexInfo, IndexKind},
     jb1::Update,
     key::Id,
     lock::LockMode,

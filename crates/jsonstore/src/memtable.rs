@@ -156,6 +156,31 @@ impl Memtable {
             .collect()
     }
 
+    /// How many versions lie in a range of keys; counts no further than `limit`, and guesses then.
+    #[allow(dead_code, reason = "the planner lands next")]
+    pub(crate) fn estimate(
+        &self,
+        keyspace: u32,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> u64 {
+        if to.is_some_and(|to| to <= from) {
+            return 0;
+        }
+        let Some(shard) = self.shard(keyspace) else { return 0 };
+        let shard = shard.0.read();
+        let (from, end) = (Probe::new(from, u64::MAX), to.map(|to| Probe::new(to, u64::MAX)));
+        let from = Bound::Included(&from as &dyn Keyed);
+        let to = match &end {
+            Some(end) => Bound::Excluded(end as &dyn Keyed),
+            None => Bound::Unbounded,
+        };
+        let counted = shard.range::<dyn Keyed, _>((from, to)).take(limit).count();
+        let all = shard.len();
+        if counted == limit { (all / 2).max(limit) as u64 } else { counted as u64 }
+    }
+
     pub(crate) fn keyspaces(&self) -> Vec<u32> {
         self.shards.read().keys().copied().collect()
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::transaction::{Transaction, Write};
 use crate::{
-    commit::Op,
+    catalog::States,
     engine::Core,
     error::Result,
     follow::{Change, Claim, Effects},
@@ -16,18 +16,18 @@ use crate::{
 impl Transaction {
     /// What follows the writes so far, with the keys locked that it claims. The records are locked,
     /// so it stays true until the transaction ends.
-    pub(crate) async fn follow(&self) -> Result<Vec<Op>> {
+    pub(super) async fn follow(&self) -> Result<Effects> {
+        let mut effects = Effects::default();
         let states = self.core().states.load_full();
         if states.is_empty() {
-            return Ok(Vec::new());
+            return Ok(effects);
         }
-        let mut effects = Effects::default();
-        for (keyspace, key, write) in self.whole_writes(|keyspace| states.contains_key(&keyspace)) {
+        self.complete_patches(&states).await?;
+        for (keyspace, key, write) in self.followed_writes(&states) {
             let Some(state) = states.get(&keyspace) else { continue };
             let old = self.before(keyspace, &key).await?;
             let new = match &write {
                 Write::Put(value) => Some(&value[..]),
-                // Whom a change of fields concerns has made it a write of the whole.
                 Write::Delete | Write::Patch(_) => None,
             };
             if old.is_none() && new.is_none() {
@@ -38,9 +38,24 @@ impl Transaction {
                 follower.follow(&change, &mut effects)?;
             }
         }
-        effects.claims.sort_unstable();
+        effects.claims.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
         self.claim(&effects).await?;
-        Ok(effects.ops)
+        Ok(effects)
+    }
+
+    /// Changes of fields that now concern somebody become writes of the whole: an index may have come
+    /// into being since the transaction made them.
+    async fn complete_patches(&self, states: &States) -> Result<()> {
+        for (keyspace, key, paths) in self.patched_paths() {
+            let Some(state) = states.get(&keyspace) else { continue };
+            let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+            if state.concerns(&paths)
+                && let Some((_, value)) = self.lock_and_read(keyspace, &key).await?
+            {
+                self.write(keyspace, key, Write::Put(value));
+            }
+        }
+        Ok(())
     }
 
     /// The document before this transaction; its record is locked.

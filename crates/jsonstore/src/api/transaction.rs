@@ -12,10 +12,12 @@ use parking_lot::Mutex;
 use super::{Collection, Document, Input, Keyspace, Range, Store, executor::may_block};
 use crate::{
     bugs::bug,
+    catalog::States,
     codec::hash_key,
     commit::{Op, ReadSet, Ticket},
     engine::{Blocking, Core, Hold, View, is_would_block},
     error::{DocumentError, Error, Result},
+    follow::{Effects, Mark},
     jb1::{self, Update},
     key::Id,
     lock::{LockId, LockMode, Owner},
@@ -73,6 +75,8 @@ struct State {
     provisional: u64,
     /// What followed documents were before, as read under their lock.
     before: BTreeMap<(u32, Bytes), Option<Bytes>>,
+    /// Writes of whole documents that concern nobody, as of this generation of the settings.
+    unconcerned: BTreeMap<(u32, Bytes), u64>,
     /// What follows the writes.
     followed: Vec<Op>,
     finished: bool,
@@ -225,7 +229,8 @@ impl Transaction {
         let keyspace = collection.ensure()?;
         let key = Bytes::copy_from_slice(id.as_bytes());
         let update = &*update.stamped(self.core().options.env.wall_ms());
-        let is_followed = self.core().collection_state(keyspace).is_some_and(|state| {
+        let state = self.core().collection_state(keyspace);
+        let is_followed = state.as_ref().is_some_and(|state| {
             let paths: Vec<&str> = update.paths().collect();
             state.concerns(&paths)
         });
@@ -239,7 +244,8 @@ impl Transaction {
                 return Ok(false);
             };
             let new = jb1::apply(&old, update, &self.core().limits())?;
-            self.write(keyspace, key, Write::Put(Bytes::from(new)));
+            let generation = state.filter(|_| !is_followed).map(|state| state.generation);
+            self.write_changed(keyspace, key, Bytes::from(new), generation);
             return Ok(true);
         }
         self.update_fields(keyspace, key, update).await
@@ -388,11 +394,12 @@ impl Transaction {
     /// [`Error::Poisoned`] if the log failed.
     ///
     /// # Cancel safety
-    /// Once polled, the commit is in the log's queue and goes on even if the future is dropped.
+    /// Dropping the future before the commit is logged rolls back; after, the commit goes on. With
+    /// no index in a collection that is written it is logged when first polled.
     pub async fn commit(&self) -> Result<u64> {
         self.check()?;
-        let followed = self.follow().await?;
-        self.shared.state.lock().followed = followed;
+        let Effects { ops, marks, .. } = self.follow().await?;
+        self.shared.state.lock().followed = ops;
         let core = Arc::clone(self.core());
         let needs_read = {
             let state = self.shared.state.lock();
@@ -418,6 +425,7 @@ impl Transaction {
         } else {
             core.log.wait(&ticket)?;
         }
+        marks.iter().for_each(Mark::set);
         if core.options.durability == Durability::Interval {
             // Others see it when it is synced.
             self.shared.store.session.raise(ticket.seq);
@@ -447,13 +455,33 @@ impl Transaction {
         &self.shared.store
     }
 
-    /// Writes of whole documents and pairs, in the keyspaces that are wanted.
-    pub(super) fn whole_writes(&self, wanted: impl Fn(u32) -> bool) -> Vec<(u32, Bytes, Write)> {
+    /// Writes of whole documents that may concern somebody.
+    pub(super) fn followed_writes(&self, states: &States) -> Vec<(u32, Bytes, Write)> {
         let state = self.shared.state.lock();
-        let all = state.writes.iter().filter(|((keyspace, _), write)| {
-            wanted(*keyspace) && !matches!(write, Write::Patch(_))
-        });
+        let concerns = |place: &(u32, Bytes)| {
+            states.get(&place.0).is_some_and(|followed| {
+                state.unconcerned.is_empty()
+                    || state.unconcerned.get(place) != Some(&followed.generation)
+            })
+        };
+        let all = state
+            .writes
+            .iter()
+            .filter(|(place, write)| !matches!(write, Write::Patch(_)) && concerns(place));
         all.map(|((keyspace, key), write)| (*keyspace, key.clone(), write.clone())).collect()
+    }
+
+    /// The paths of changes of fields.
+    pub(super) fn patched_paths(&self) -> Vec<(u32, Bytes, Vec<String>)> {
+        let state = self.shared.state.lock();
+        let patched = state.writes.iter().filter_map(|((keyspace, key), write)| match write {
+            Write::Patch(patches) => {
+                let paths = patches.iter().flat_map(Update::paths).map(str::to_owned);
+                Some((*keyspace, key.clone(), paths.collect()))
+            }
+            Write::Put(_) | Write::Delete => None,
+        });
+        patched.collect()
     }
 
     /// What a followed document was before, if it was read under its lock.
@@ -498,8 +526,25 @@ impl Transaction {
         }
     }
 
-    fn write(&self, keyspace: u32, key: Bytes, write: Write) {
+    /// A document with some fields changed. With a generation these concern nobody.
+    fn write_changed(&self, keyspace: u32, key: Bytes, value: Bytes, unconcerned: Option<u64>) {
+        let place = (keyspace, key);
+        let was_unconcerned = {
+            let state = self.shared.state.lock();
+            // Whoever wrote it first in this transaction may have concerned somebody.
+            !state.writes.contains_key(&place) || state.unconcerned.contains_key(&place)
+        };
+        self.write(keyspace, place.1.clone(), Write::Put(value));
+        if let Some(generation) = unconcerned.filter(|_| was_unconcerned) {
+            self.shared.state.lock().unconcerned.insert(place, generation);
+        }
+    }
+
+    pub(super) fn write(&self, keyspace: u32, key: Bytes, write: Write) {
         let mut state = self.shared.state.lock();
+        if !state.unconcerned.is_empty() {
+            state.unconcerned.remove(&(keyspace, key.clone()));
+        }
         let bytes = key.len() + if let Write::Put(value) = &write { value.len() } else { 16 };
         state.bytes += bytes;
         self.shared.owner.work.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -544,7 +589,11 @@ impl Transaction {
     }
 
     /// Locks a record for writing; its value as of now, own changes included.
-    async fn lock_and_read(&self, keyspace: u32, key: &Bytes) -> Result<Option<(u64, Bytes)>> {
+    pub(super) async fn lock_and_read(
+        &self,
+        keyspace: u32,
+        key: &Bytes,
+    ) -> Result<Option<(u64, Bytes)>> {
         self.lock_for_write(keyspace, key).await?;
         match self.own(keyspace, key) {
             Some(Write::Put(value)) => return Ok(Some((u64::MAX, value))),

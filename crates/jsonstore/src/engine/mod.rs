@@ -80,6 +80,8 @@ pub(crate) struct Core {
     catalogue: RwLock<BTreeMap<String, (u32, KeyspaceKind)>>,
     /// What the settings of collections mean; those without settings are not in it.
     pub(crate) states: ArcSwap<States>,
+    /// Held while settings change.
+    pub(crate) settings_lock: Mutex<()>,
     latches: Vec<Mutex<()>>,
     cursors: Mutex<[Vec<u8>; LEVELS]>,
     /// Only one flush and one compaction at a time.

@@ -292,6 +292,7 @@ fn build(
         dictionaries,
         catalogue: RwLock::default(),
         states: ArcSwap::default(),
+        settings_lock: Mutex::new(()),
         latches: (0..64).map(|_| Mutex::new(())).collect(),
         cursors: Mutex::default(),
         flush_lock: Mutex::new(()),

@@ -157,6 +157,16 @@ impl Core {
         self.documents.get(&self.versions, keyspace, key, hash, at)
     }
 
+    /// About how many entries a range of keys holds, deleted and old ones included: for planning.
+    /// Reads no more than a few index blocks of each segment.
+    ///
+    /// # Errors
+    /// I/O errors and `Error::Corruption`; the hidden error of `would_block`.
+    #[allow(dead_code, reason = "the planner lands next")]
+    pub(crate) fn estimate(&self, keyspace: u32, from: &[u8], to: Option<&[u8]>) -> Result<u64> {
+        self.tree().estimate(keyspace, from, to)
+    }
+
     /// All visible entries of a keyspace from a key on, in a registered snapshot.
     pub(crate) fn iter(&self, keyspace: u32, from: &[u8], snapshot: u64) -> Result<MergeIter> {
         let (tree, at) = self.moment(View::Snapshot(snapshot))?;

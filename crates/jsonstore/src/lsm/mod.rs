@@ -23,6 +23,10 @@ pub(crate) use self::{
 
 pub(crate) const LEVELS: usize = 7;
 
+/// Versions counted in a memtable to estimate a range.
+#[allow(dead_code, reason = "the planner lands next")]
+const ESTIMATE_MAX: usize = 1024;
+
 /// The segments; a new one is made for every change.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Levels {
@@ -105,6 +109,19 @@ impl Tree {
             }
         }
         self.levels.get(keyspace, key, snapshot)
+    }
+
+    /// About how many versions lie in a range of keys.
+    #[allow(dead_code, reason = "the planner lands next")]
+    pub(crate) fn estimate(&self, keyspace: u32, from: &[u8], to: Option<&[u8]>) -> Result<u64> {
+        let tables = self.frozen.iter().chain([&self.active]);
+        let mut count: u64 = tables.map(|t| t.estimate(keyspace, from, to, ESTIMATE_MAX)).sum();
+        let from = full_key(keyspace, from);
+        let to = to.map_or_else(|| full_key(keyspace + 1, &[]), |to| full_key(keyspace, to));
+        for (_, segment) in self.levels.all() {
+            count += segment.estimate(&from, &to)?;
+        }
+        Ok(count)
     }
 
     /// All versions of a keyspace from `from` on.

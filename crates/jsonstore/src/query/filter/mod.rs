@@ -200,6 +200,23 @@ impl Filter {
         self.0.matches(document)
     }
 
+    /// The paths that decide whether a document matches; `false` if others may, too.
+    pub(crate) fn each_path<'a>(&'a self, visit: &mut dyn FnMut(&'a Path)) -> bool {
+        fn walk<'a>(expr: &'a Expr, visit: &mut dyn FnMut(&'a Path)) -> bool {
+            match expr {
+                Expr::And(all) | Expr::Nor(all) | Expr::Or(all) => {
+                    all.iter().all(|expr| walk(expr, visit))
+                }
+                Expr::Field { path, .. } => {
+                    visit(path);
+                    true
+                }
+                Expr::Expression(_) | Expr::Text(_) => false,
+            }
+        }
+        walk(&self.0, visit)
+    }
+
     pub(crate) fn expr(&self) -> &Expr {
         &self.0
     }

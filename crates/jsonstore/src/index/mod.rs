@@ -1,0 +1,37 @@
+//! Secondary indexes: keyspaces that follow the documents of a collection in the same log record.
+//!
+//! - `definition`: what an index is, as JSON and as a builder
+//! - `entry`: the keys and values it keeps, and what they say about documents
+//! - `btree`: one index of a collection; follows each change
+//! - `collate`: strings that differ in case or marks only
+//! - `catalog`: indexes in the settings of a collection; making and dropping them
+
+#![allow(dead_code, unused_imports, reason = "the planner, which reads indexes, lands next")]
+
+mod btree;
+mod catalog;
+mod collate;
+mod definition;
+mod entry;
+
+pub(crate) use self::{
+    btree::{BTreeIndex, Flags, IndexField},
+    entry::Shape,
+};
+pub use self::{
+    catalog::IndexInfo,
+    definition::{Collation, Direction, Index, IndexKind},
+};
+
+/// Bytes of one indexed value as a key. A document with a larger one is refused; a hash index has no
+/// such limit.
+pub(crate) const VALUE_BYTES_MAX: usize = 1024;
+/// Entries that one document may have in one index: elements of an array.
+pub(crate) const ENTRIES_MAX: usize = 10_000;
+/// Fields of one index, as in MongoDB.
+pub(crate) const FIELDS_MAX: usize = 32;
+/// Indexes of one collection, as in MongoDB.
+pub(crate) const INDEXES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;
