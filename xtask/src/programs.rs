@@ -30,6 +30,8 @@ pub(crate) const TESTS: &[Program] = &[
     program("testssl", "testssl.sh"),
     program("named", "bind9"),
     program("dig", "bind9-dnsutils"),
+    // Brings a public data set for the document store.
+    program("npm", "npm"),
 ];
 
 /// What the lab is made of (`tests/src/lab`).

@@ -175,6 +175,9 @@ pub enum Error {
         /// Why not.
         reason: Unindexable,
     },
+    /// Something about an import or export. Act: see the variant.
+    #[error(transparent)]
+    Transfer(#[from] crate::transfer::TransferError),
     /// The file was written by a newer version. Act: the operator upgrades the program.
     #[error("{file} has format version {found}; this program knows up to {known}")]
     UnknownFormat {

@@ -54,6 +54,7 @@ mod segment;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod transfer;
 mod vfs;
 mod wal;
 
@@ -77,6 +78,10 @@ pub use crate::{
     lock::LockMode,
     options::{Durability, Options, Recovery},
     query::{Filter, JsonPath, Projection, Sort},
+    transfer::{
+        ExportOptions, ExportReport, Format, ImportOptions, ImportReport, OnDuplicate,
+        TransferError, TransferProgress,
+    },
     vfs::{LockGuard, Mapped, OpenMode, RealVfs, VFile, Vfs},
 };
 

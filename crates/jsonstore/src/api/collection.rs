@@ -14,6 +14,7 @@ use crate::{
     error::{Error, Result},
     jb1::Update,
     key::Id,
+    transfer::{self, ExportOptions, ExportReport, ImportOptions, ImportReport, TransferProgress},
 };
 
 /// A named set of documents, ordered by id.
@@ -173,6 +174,45 @@ impl Collection {
     /// Documents in the order of their ids, as a snapshot sees them.
     pub fn scan_at(&self, snapshot: &Snapshot, range: impl Into<Range>) -> Scan {
         Scan::new(self, snapshot.clone(), range.into())
+    }
+
+    /// Stores the documents of an input, which is read as a stream. Documents without `_id` get one.
+    ///
+    /// # Errors
+    /// [`crate::TransferError`] if the input is not what the options say, or too much of it is refused;
+    /// I/O errors. Unless it was a bulk load, what was stored until then stays.
+    ///
+    /// # Cancel safety
+    /// Dropping the future lets the import go on in the background.
+    pub async fn import(
+        &self,
+        input: impl std::io::Read + Send + 'static,
+        options: ImportOptions,
+        mut progress: impl FnMut(TransferProgress) + Send + 'static,
+    ) -> Result<ImportReport> {
+        let collection = self.clone();
+        let work =
+            move |_: &Arc<Core>| transfer::import(&collection, input, &options, &mut progress);
+        self.store.run(work).await
+    }
+
+    /// Writes all documents, as of now, in the order of their ids.
+    ///
+    /// # Errors
+    /// I/O errors; [`Error::SnapshotTooOld`] if the disk fills up meanwhile.
+    ///
+    /// # Cancel safety
+    /// Dropping the future lets the export go on in the background.
+    pub async fn export(
+        &self,
+        output: impl std::io::Write + Send + 'static,
+        options: ExportOptions,
+        mut progress: impl FnMut(TransferProgress) + Send + 'static,
+    ) -> Result<ExportReport> {
+        let collection = self.clone();
+        let work =
+            move |_: &Arc<Core>| transfer::export(&collection, output, &options, &mut progress);
+        self.store.run(work).await
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

@@ -17,7 +17,15 @@ pub enum Input<'a> {
     Text(&'a [u8]),
     /// A value.
     Value(&'a Value),
+    /// Parsed already, by an import.
+    #[doc(hidden)]
+    Parsed(Parsed<'a>),
 }
+
+/// A document in its stored form. Only this crate makes them.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Parsed<'a>(pub(crate) &'a [u8]);
 
 impl Input<'_> {
     /// The stored form and the id; a document without `_id` gets `fresh`.
@@ -29,6 +37,7 @@ impl Input<'_> {
         let bytes = match self {
             Self::Text(text) => jb1::parse(text, limits)?,
             Self::Value(value) => jb1::from_value(value, limits)?,
+            Self::Parsed(Parsed(bytes)) => bytes.to_vec(),
         };
         if jb1::kind(&bytes) != Some(jb1::Kind::Object) {
             return Err(DocumentError::NotAnObject.into());

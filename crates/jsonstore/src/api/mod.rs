@@ -23,4 +23,4 @@ pub use self::{
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::executor::inline;
-pub(crate) use self::executor::may_block;
+pub(crate) use self::{document::Parsed, executor::may_block};

@@ -16,7 +16,6 @@ mod verify;
 
 use std::{path::PathBuf, time::Duration};
 
-pub(crate) use self::create::create;
 pub use self::{
     create::BackupReport,
     record::{BackupInfo, BackupKind},
@@ -25,6 +24,7 @@ pub use self::{
     retention::Retention,
     verify::{DeepReport, DrillReport},
 };
+pub(crate) use self::{create::create, retention::format_time};
 use crate::crypt::MasterKey;
 
 /// Where sealed log files are copied before they are used again. One folder per store.

@@ -70,6 +70,13 @@ pub struct BackupInfo {
     pub is_encrypted: bool,
 }
 
+impl BackupInfo {
+    /// When it was made, as RFC 3339 writes it.
+    pub fn time(&self) -> String {
+        super::format_time(self.wall_ms as i64)
+    }
+}
+
 /// One file that a backup needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileRecord {
@@ -143,7 +150,7 @@ impl Record {
             "seq": {"first": info.first_seq, "last": info.seq},
             "lsn": {"first": self.floor, "last": self.commits_end, "end": self.end},
             "log_file_bytes": self.log_file_bytes,
-            "time": super::retention::format_time(info.wall_ms),
+            "time": super::retention::format_time(info.wall_ms as i64),
             "wall_ms": info.wall_ms,
             "bytes": info.bytes,
             "encrypted": info.is_encrypted,

@@ -35,6 +35,14 @@ pub enum RestorePoint {
     Time(u64),
 }
 
+impl RestorePoint {
+    /// [`RestorePoint::Time`] of an RFC 3339 time in UTC, `2026-11-28T10:00:00Z`, with or without
+    /// milliseconds. `None` if it is none.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        super::retention::parse_time(text).map(Self::Time)
+    }
+}
+
 /// What to restore, from what, and where to.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -152,9 +160,10 @@ fn choose(repository: &Repository, to: RestorePoint) -> Result<String> {
         RestorePoint::Seq(seq) => {
             (format!("sequence number {seq}"), format!("sequence number {}", first.first_seq))
         }
-        RestorePoint::Time(ms) => {
-            (super::retention::format_time(ms), super::retention::format_time(first.wall_ms))
-        }
+        RestorePoint::Time(ms) => (
+            super::retention::format_time(ms as i64),
+            super::retention::format_time(first.wall_ms as i64),
+        ),
         _ => (String::new(), String::new()),
     };
     Err(BackupError::TooEarly { wanted, first }.into())

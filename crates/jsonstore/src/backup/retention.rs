@@ -15,6 +15,8 @@ use crate::{
 };
 
 const DAY_MS: u64 = 86_400_000;
+/// After 400 years the calendar repeats.
+const CYCLE_MS: i64 = 146_097 * 86_400_000;
 
 /// How many backups to keep. A backup may count for several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,13 +155,37 @@ fn civil(day: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day_of_month)
 }
 
-/// RFC 3339 in UTC, with milliseconds.
-pub(crate) fn format_time(ms: u64) -> String {
+/// RFC 3339 in UTC, with milliseconds; from the year 0 on.
+pub(crate) fn format_time(ms: i64) -> String {
+    // Before 1970 by whole cycles of 400 years.
+    let cycles = if ms < 0 { 5 } else { 0 };
+    let ms = u64::try_from(ms + cycles * CYCLE_MS).unwrap_or_default();
     let (year, month, day) = civil(ms / DAY_MS);
+    let year = year - 400 * cycles as u64;
     let rest = ms % DAY_MS;
     let [hour, minute, second] = [rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60];
     let ms = rest % 1000;
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
+/// Milliseconds since 1970 of a time as `format_time` writes it, with or without milliseconds.
+pub(crate) fn parse_time(text: &str) -> Option<u64> {
+    let text = text.strip_suffix('Z')?;
+    let (clock, ms) = match text.split_once('.') {
+        Some((clock, ms)) => (clock, ms.parse::<u64>().ok().filter(|_| ms.len() == 3)?),
+        None => (text, 0),
+    };
+    let numbers: Vec<u64> =
+        clock.split(['-', 'T', ':']).map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [year, month, day, hour, minute, second] = numbers.try_into().ok()?;
+    // Counting days until it fits needs no second algorithm to be right.
+    let from = (year.checked_sub(1970)? * 365 + month.checked_sub(1)? * 28).min(3_000_000);
+    let found = (from..from + 4000).find(|found| civil(*found) == (year, month, day))?;
+    let in_day = (hour < 24 && minute < 60 && second < 60)
+        .then_some(hour * 3_600_000 + minute * 60_000 + second * 1000 + ms)?;
+    let ms = found * DAY_MS + in_day;
+    // What is written otherwise than it would be written here is refused.
+    format_time(ms as i64).starts_with(clock).then_some(ms)
 }
 
 #[cfg(test)]
@@ -171,10 +197,33 @@ mod tests {
     #[test]
     fn times_are_written_as_people_do() {
         assert_eq!(format_time(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(format_time(START), "2026-03-01T00:00:00.000Z");
+        assert_eq!(format_time(START as i64), "2026-03-01T00:00:00.000Z");
         assert_eq!(format_time(951_782_399_999), "2000-02-28T23:59:59.999Z");
         assert_eq!(format_time(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(format_time(-1), "1969-12-31T23:59:59.999Z");
+        assert_eq!(format_time(-62_167_219_200_000), "0000-01-01T00:00:00.000Z");
         assert_eq!(format_time(4_102_444_800_000), "2100-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for ms in [0, START, 951_782_399_999, 951_782_400_000, 4_102_444_799_001] {
+            assert_eq!(parse_time(&format_time(ms as i64)), Some(ms));
+        }
+        assert_eq!(parse_time("2026-03-01T00:00:00Z"), Some(START));
+        for bad in [
+            "",
+            "2026-03-01",
+            "2026-02-30T00:00:00Z",
+            "2026-3-1T00:00:00Z",
+            "1969-12-31T00:00:00Z",
+            "2026-03-01T24:00:00Z",
+            "2026-03-01T00:00:00",
+            "2026-03-01T00:00:00.1Z",
+            "2026-03-01 00:00:00Z",
+        ] {
+            assert_eq!(parse_time(bad), None, "{bad}");
+        }
     }
 
     fn kept(retention: Retention, days: &[u64]) -> Vec<u64> {

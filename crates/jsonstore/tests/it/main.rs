@@ -20,4 +20,5 @@ mod rot;
 mod simulation;
 mod small_worlds;
 mod suites;
+mod transfer;
 mod updates;

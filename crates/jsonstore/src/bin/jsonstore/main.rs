@@ -1,6 +1,8 @@
 //! The `jsonstore` program: look into a store, change it, verify it, measure it.
 
+mod backup;
 mod soak;
+mod transfer;
 
 use std::{
     io::{BufRead, Read, Write},
@@ -11,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use hearth_jsonstore::{
-    Id, MasterKey, OpenStep, Options, Range, Recovery, Stats, Store, Update, block_on,
+    Archive, Id, MasterKey, OpenStep, Options, Range, Recovery, Stats, Store, Update, block_on,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -30,6 +32,12 @@ struct Arguments {
     /// Step over damage in the log instead of refusing to open.
     #[arg(long)]
     salvage: bool,
+    /// Copy sealed log files into this folder, for restoring to any moment.
+    #[arg(long, value_name = "FOLDER")]
+    archive: Option<PathBuf>,
+    /// Print what a command found as JSON, where it has figures.
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -62,6 +70,18 @@ enum Command {
     Collections,
     /// Read everything and check every checksum.
     Verify,
+    /// Copy the store, which goes on, into a folder of backups.
+    Backup(backup::Make),
+    /// Make this store of a backup.
+    Restore(backup::Restore),
+    /// Compare a backup with its hashes, or restore it aside and read everything.
+    VerifyBackup(backup::Verify),
+    /// The backups in a folder; with a rule, remove those that it does not keep.
+    Backups(backup::List),
+    /// Store the documents of a file: JSON lines, a JSON array, extended JSON, CSV.
+    Import(transfer::Import),
+    /// Write all documents of a collection to a file.
+    Export(transfer::Export),
     /// Merge all segments.
     Compact,
     /// Figures about the store.
@@ -98,6 +118,7 @@ fn main() -> Result<()> {
             arguments.command,
             Command::Open
                 | Command::Put { .. }
+                | Command::Import(_)
                 | Command::Bench { .. }
                 | Command::Soak { .. }
                 | Command::Die { .. }
@@ -106,9 +127,14 @@ fn main() -> Result<()> {
         options.recovery = Recovery::Salvage;
     }
     options.key = arguments.key.as_deref().map(parse_key).transpose()?;
+    options.archive = arguments.archive.map(Archive::new);
     match arguments.command {
         Command::Soak { gigabytes, seconds } => return soak::run(&options, gigabytes, seconds),
         Command::Die { mebibytes } => return soak::die_with_log(options, mebibytes),
+        // These need no store, or make one.
+        Command::Restore(restore) => return restore.run(&options, arguments.json),
+        Command::VerifyBackup(verify) => return verify.run(options.key, arguments.json),
+        Command::Backups(list) => return list.run(arguments.json),
         _ => {}
     }
     let bar = bar("opening");
@@ -129,14 +155,14 @@ fn main() -> Result<()> {
     if matches!(arguments.command, Command::Open) {
         println!("opened in         {:.1?}", start.elapsed());
     }
-    block_on(run(&store, arguments.command))?;
+    block_on(run(&store, arguments.command, arguments.json))?;
     if arguments.read_only {
         return Ok(());
     }
     block_on(store.close()).context("cannot close the store")
 }
 
-async fn run(store: &Store, command: Command) -> Result<()> {
+async fn run(store: &Store, command: Command, json: bool) -> Result<()> {
     match command {
         Command::Open | Command::Stats => print_stats(&store.stats()),
         Command::Put { collection, document } => put(store, &collection, document).await?,
@@ -176,7 +202,14 @@ async fn run(store: &Store, command: Command) -> Result<()> {
         Command::Verify => verify(store).await?,
         Command::Compact => store.compact().await?,
         Command::Bench { documents, threads } => bench(store, documents, threads)?,
-        Command::Soak { .. } | Command::Die { .. } => bail!("these open the store themselves"),
+        Command::Backup(make) => make.run(store, json).await?,
+        Command::Import(import) => import.run(store, json).await?,
+        Command::Export(export) => export.run(store, json).await?,
+        Command::Soak { .. }
+        | Command::Die { .. }
+        | Command::Restore(_)
+        | Command::VerifyBackup(_)
+        | Command::Backups(_) => bail!("these open the store themselves"),
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! Backup, archive and restore, over a simulated disk and for real.
 
+mod errors;
 mod faults;
 mod history;
+mod live;
 
 use std::{
     collections::BTreeMap,
