@@ -145,6 +145,14 @@ pub enum Error {
         /// The first failure.
         cause: String,
     },
+    /// A query holds more than it may. Act: the caller asks for less, or the operator allows more.
+    #[error("{what} take more than the {limit} bytes that a query may use")]
+    QueryTooLarge {
+        /// What grew too large.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
     /// The store was opened for reading only. Act: the caller.
     #[error("the store is read-only")]
     ReadOnly,

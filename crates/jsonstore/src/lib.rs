@@ -77,7 +77,7 @@ pub use crate::{
     key::Id,
     lock::LockMode,
     options::{Durability, Options, Recovery},
-    query::{Filter, JsonPath, Projection, Sort},
+    query::{Filter, JsonPath, Pipeline, Projection, Sort},
     transfer::{
         ExportOptions, ExportReport, Format, ImportOptions, ImportReport, OnDuplicate,
         TransferError, TransferProgress,

@@ -3,10 +3,12 @@
 //! - `path`, `order`: what a dotted path reaches, and how values compare
 //! - `filter`: which documents an operation means
 //! - `jsonpath`: RFC 9535
+//! - `aggregate`: what is computed from many
 //! - `expression`, `projection`: what is computed from a document, and what comes back of it
 //! - `sort`: in which order they come
 //! - `update`: what happens to one
 
+mod aggregate;
 mod expression;
 mod filter;
 mod jsonpath;
@@ -20,9 +22,11 @@ mod update;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::update::{Patch, merge_patched};
 pub use self::{
-    filter::Filter, jsonpath::JsonPath, projection::Projection, sort::Sort, update::Update,
+    aggregate::Pipeline, filter::Filter, jsonpath::JsonPath, projection::Projection, sort::Sort,
+    update::Update,
 };
 pub(crate) use self::{
+    aggregate::{Context, Join, Rows},
     filter::{ElemMatch, Expr, Operand, Regex, Test, TextQuery, TypeSet},
     order::{Bracket, bracket, compare},
     path::{Path, Step},

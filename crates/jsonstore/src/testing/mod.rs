@@ -4,6 +4,7 @@ mod cycles;
 mod env;
 mod fuzz;
 mod generate;
+mod naive;
 mod oracle;
 mod queries;
 mod registers;
@@ -14,8 +15,9 @@ pub use self::{
     env::SimEnv,
     fuzz::{TARGETS, mutate, run_target, sample, write_seed},
     generate::Cases,
+    naive::naive_pipeline,
     oracle::{naive_matches, order},
-    queries::{json_patch, matches_text, merge_patch, sorted},
+    queries::{aggregate, json_patch, matches_text, merge_patch, sorted},
     registers::{Access, Registers, check_registers},
     world::{Profile, Report, World, small_options},
 };

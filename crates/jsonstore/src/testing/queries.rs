@@ -1,8 +1,16 @@
 //! The query language from outside: patches on any value, generators, an obvious evaluator.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use serde_json::Value;
 
-use crate::{Filter, Result, Sort, error::DocumentError, jb1, query};
+use crate::{
+    Filter, Pipeline, Result, Sort, Vfs,
+    error::DocumentError,
+    jb1, query,
+    testing::{SimEnv, SimVfs},
+};
 
 /// An RFC 6902 JSON Patch on any value, which need not be a document.
 ///
@@ -56,4 +64,48 @@ pub fn sorted(sort: &Sort, documents: &[Value]) -> Vec<Value> {
 
 fn value(bytes: &[u8]) -> Result<Value> {
     query::to_value(bytes).ok_or_else(|| DocumentError::Malformed.into())
+}
+
+/// Runs a pipeline over plain values with so much memory, on a disk that is simulated. Also says how
+/// many temporary files are left.
+///
+/// # Errors
+/// Those of the pipeline.
+pub fn aggregate(
+    pipeline: &Pipeline,
+    documents: &[Value],
+    other: &[Value],
+    memory_max: usize,
+) -> Result<(Vec<Value>, usize)> {
+    let vfs = SimVfs::new();
+    let folder = std::path::PathBuf::from("/spill");
+    vfs.create_dir(&folder).expect("the simulated disk works");
+    let stored = |documents: &[Value]| -> Result<Vec<Bytes>> {
+        let limits = jb1::Limits::default();
+        let bytes = documents.iter().map(|value| jb1::from_value(value, &limits));
+        bytes.map(|bytes| Ok(Bytes::from(bytes?))).collect()
+    };
+    let context = query::Context {
+        limits: jb1::Limits::default(),
+        memory_max,
+        spill_bytes_max: 64 << 20,
+        vfs: Arc::new(vfs.clone()),
+        env: Arc::new(SimEnv::new(1)),
+        folder: folder.clone(),
+        join: Arc::new(Other(stored(other)?)),
+    };
+    let source = Box::new(stored(documents)?.into_iter().map(Ok));
+    let rows = pipeline.run(source, &context);
+    let results = rows.map(|row| value(&row?)).collect::<Result<_>>()?;
+    let left = vfs.list(&folder).expect("the simulated disk works").len();
+    Ok((results, left))
+}
+
+/// The other collection of a `$lookup`.
+struct Other(Vec<Bytes>);
+
+impl query::Join for Other {
+    fn find(&self, _: &str, filter: &Filter, _: usize) -> Result<Vec<Bytes>> {
+        Ok(self.0.iter().filter(|document| filter.matches(document)).cloned().collect())
+    }
 }

@@ -217,6 +217,10 @@ impl Filter {
         walk(&self.0, visit)
     }
 
+    pub(crate) fn from_expr(expr: Expr) -> Self {
+        Self(Arc::new(expr))
+    }
+
     pub(crate) fn expr(&self) -> &Expr {
         &self.0
     }

@@ -12,7 +12,7 @@ use crate::{
     },
     query::{
         order::compare,
-        path::{PATH_STEPS_MAX, Step},
+        path::{PATH_STEPS_MAX, Path, Step},
     },
 };
 
@@ -27,6 +27,21 @@ pub(super) fn apply(
     let mut out = Vec::with_capacity(document.len() + 64);
     let edit = Edit { path, op, limits, depth: steps.len() };
     edit.value(document, &steps, &mut out)?;
+    Ok(out)
+}
+
+/// The document with another value at a path, or without any; for computed documents, whose `_id` is
+/// a field like others.
+pub(crate) fn with_field(
+    document: &[u8],
+    path: &Path,
+    value: Option<&[u8]>,
+    limits: &Limits,
+) -> Result<Vec<u8>> {
+    let op = value.map_or(UpdateOp::Unset, |value| UpdateOp::SetStored(value.to_vec()));
+    let mut out = Vec::with_capacity(document.len() + 64);
+    let edit = Edit { path: path.as_str(), op: &op, limits, depth: path.steps().len() };
+    edit.value(document, path.steps(), &mut out)?;
     Ok(out)
 }
 

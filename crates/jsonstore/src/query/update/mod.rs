@@ -18,7 +18,7 @@ use crate::{
     query::Sort,
 };
 
-pub(crate) use self::edit::with_first_member;
+pub(crate) use self::edit::{with_field, with_first_member};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::patch::JsonPatch as Patch;
 
