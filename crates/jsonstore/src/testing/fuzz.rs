@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Names of the targets.
-pub const TARGETS: [&str; 6] = ["jb1", "json", "key", "manifest", "segment", "wal"];
+pub const TARGETS: [&str; 7] = ["jb1", "json", "key", "manifest", "query", "segment", "wal"];
 
 /// Runs a target on untrusted bytes.
 ///
@@ -30,6 +30,7 @@ pub fn run_target(name: &str, bytes: &[u8]) {
         "manifest" => {
             manifest::decode_untrusted(bytes);
         }
+        "query" => query_target(bytes),
         "segment" => segment_target(bytes),
         "wal" => wal_target(bytes),
         _ => panic!("no target {name}"),
@@ -44,6 +45,7 @@ pub fn sample(name: &str) -> Vec<u8> {
         "jb1" => jb1::parse(text, &jb1::Limits::default()).expect("the sample is valid"),
         "json" => text.to_vec(),
         "key" => crate::Id::tuple(&["a\0b".into(), 7.into(), u64::MAX.into()]).0,
+        "query" => QUERY.to_vec(),
         "segment" => segment_image(),
         _ => {
             let vfs = small_store();
@@ -86,6 +88,50 @@ pub fn mutate(sample: &[u8], seed: u64) -> Vec<u8> {
         }
     }
     out
+}
+
+/// Something of every language, in one object.
+const QUERY: &[u8] = br#"{"$or":[{"a":{"$in":[1,"x"]}},{"b.c":{"$not":{"$regex":"^x+$"}}}],
+"a":{"$elemMatch":{"$gt":1,"$type":"number"}},"$expr":{"$gt":[{"$add":["$f",1]},"$g"]},
+"$set":{"b.c":[1]},"$push":{"a":{"$each":[1],"$slice":2,"$sort":-1}},"$pull":{"a":{"$gte":2}},
+"$group":{"_id":"$d","n":{"$sum":"$f"}},"$unwind":{"path":"$a"},"op":"add","path":"/b/c","value":1}"#;
+
+/// Any JSON is tried as everything that is JSON; what parses runs on the sample document.
+fn query_target(bytes: &[u8]) {
+    if let Some(path) = std::str::from_utf8(bytes).ok().and_then(|t| crate::JsonPath::parse(t).ok())
+    {
+        let _ = path.query_located(&serde_json::json!({"a": [{"b": 1}, "x"], "c": {"a": null}}));
+    }
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
+    let document = sample("jb1");
+    let limits = jb1::Limits::default();
+    if let Ok(filter) = crate::Filter::from_json(&value) {
+        filter.matches(&document);
+        filter.shape();
+    }
+    let updates = [
+        crate::Update::from_json(&value),
+        crate::Update::merge_patch(&value),
+        crate::Update::json_patch(&serde_json::json!([value])),
+    ];
+    for update in updates.into_iter().flatten() {
+        if let Ok(after) = crate::query::apply(&document, &update.stamped(0), &limits) {
+            let mut text = Vec::new();
+            jb1::print(&after, &mut text).expect("what an update writes prints");
+            let again = jb1::parse(&text, &limits).expect("what is printed is JSON");
+            assert_eq!(again, after, "an update writes other bytes than the parser");
+        }
+    }
+    if let Ok(projection) = crate::Projection::from_json(&value) {
+        let _ = projection.apply(&document);
+    }
+    let _ = crate::Sort::from_json(&value);
+    // Each member is a stage by itself, too.
+    for (name, operand) in value.as_object().into_iter().flatten() {
+        let _ = crate::Pipeline::from_json(&serde_json::json!([{ (name.as_str()): operand }]));
+        let _ = crate::Filter::from_json(&serde_json::json!({ (name.as_str()): operand }));
+        let _ = crate::Update::from_json(&serde_json::json!({ (name.as_str()): operand }));
+    }
 }
 
 fn jb1_target(bytes: &[u8]) {
