@@ -3,13 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Command};
 
 use hearth_e2e::{peers, program};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CrlDistributionPoint, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-};
 use tempfile::TempDir;
 
-use super::text;
+use super::{certify, text};
 
 /// What testssl reports that is none of the server's doing, and why. Everything else above INFO fails the test.
 const ACCEPTED: &[(&str, &str)] = &[
@@ -32,42 +28,17 @@ struct Site {
 fn start() -> Site {
     let folder = TempDir::new().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    let mut root = CertificateParams::new(Vec::new()).expect("no names");
-    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    root.distinguished_name.push(DnType::CommonName, "A root for tests");
-    let root = CertifiedIssuer::self_signed(root, KeyPair::generate().expect("a key"));
-    let root = root.expect("signed");
-    let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    leaf.distinguished_name.push(DnType::CommonName, "localhost");
-    leaf.is_ca = IsCa::ExplicitNoCa;
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    leaf.use_authority_key_identifier_extension = true;
-    let uris = vec!["http://crl.invalid/root.crl".to_owned()];
-    leaf.crl_distribution_points = vec![CrlDistributionPoint { uris }];
-    let now = std::time::SystemTime::now();
-    let day = std::time::Duration::from_secs(86_400);
-    leaf.not_before = (now - day).into();
-    leaf.not_after = (now + 80 * day).into();
-    let key = KeyPair::generate().expect("a key");
-    let leaf = leaf.signed_by(&key, &*root).expect("signed");
-    let write = |name: &str, text: String| std::fs::write(path(name), text).expect("written");
-    write("root.pem", root.pem());
-    write("cert.pem", leaf.pem());
-    write("key.pem", key.serialize_pem());
-    write("index.html", "hello".to_owned());
+    certify(folder.path());
+    std::fs::write(path("index.html"), "hello").expect("a file");
     let tls: SocketAddr = ([127, 0, 0, 1], program::free_port().expect("a port")).into();
-    write(
-        "hearth.toml",
-        format!(
-            "[[listeners]]\naddress = \"{tls}\"\ntls = true\n\n[[sites]]\nroot = {:?}\n\
-             tls = {{ certificate = {:?}, key = {:?} }}\n",
-            text(folder.path()),
-            text(&path("cert.pem")),
-            text(&path("key.pem")),
-        ),
+    let config = format!(
+        "[[listeners]]\naddress = \"{tls}\"\ntls = true\n\n[[sites]]\nroot = {:?}\n\
+         tls = {{ certificate = {:?}, key = {:?} }}\n",
+        text(folder.path()),
+        text(&path("cert.pem")),
+        text(&path("key.pem")),
     );
+    std::fs::write(path("hearth.toml"), config).expect("the configuration");
     let mut command = Command::new(program::built("hearth-server", "hearth").expect("the binary"));
     command.arg("serve").arg("-c").arg(path("hearth.toml"));
     let server = program::Program::start(&mut command, tls, &path("hearth.log")).expect("hearth");

@@ -2,16 +2,23 @@
 
 mod flood;
 mod grade;
+mod on_demand;
 mod refusals;
+#[path = "../../../crates/net/tests/it/trust.rs"]
+mod trust;
 
 use std::{
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CrlDistributionPoint, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+};
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use tempfile::TempDir;
 
@@ -46,15 +53,51 @@ fn connect(
     address: SocketAddr,
     config: &Arc<ClientConfig>,
 ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    connect_to(address, "localhost", config)
+}
+
+fn connect_to(
+    address: SocketAddr,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let mut tcp = TcpStream::connect(address)?;
     tcp.set_read_timeout(Some(PATIENCE))?;
     tcp.set_nodelay(true)?;
-    let name = ServerName::try_from("localhost").expect("a name");
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
     let mut tls = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
     while tls.is_handshaking() {
         tls.complete_io(&mut tcp)?;
     }
     Ok(StreamOwned::new(tls, tcp))
+}
+
+/// Writes `cert.pem` for localhost as an authority would have made it, `key.pem`, and the authority's `root.pem`.
+fn certify(folder: &Path) {
+    let mut root = CertificateParams::new(Vec::new()).expect("no names");
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    root.distinguished_name.push(DnType::CommonName, "A root for tests");
+    let root = CertifiedIssuer::self_signed(root, KeyPair::generate().expect("a key"));
+    let root = root.expect("signed");
+    let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    leaf.distinguished_name.push(DnType::CommonName, "localhost");
+    leaf.is_ca = IsCa::ExplicitNoCa;
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    leaf.use_authority_key_identifier_extension = true;
+    let uris = vec!["http://crl.invalid/root.crl".to_owned()];
+    leaf.crl_distribution_points = vec![CrlDistributionPoint { uris }];
+    let (now, day) = (SystemTime::now(), Duration::from_secs(86_400));
+    leaf.not_before = (now - day).into();
+    leaf.not_after = (now + 80 * day).into();
+    let key = KeyPair::generate().expect("a key");
+    let leaf = leaf.signed_by(&key, &*root).expect("signed");
+    for (name, text) in
+        [("root.pem", root.pem()), ("cert.pem", leaf.pem()), ("key.pem", key.serialize_pem())]
+    {
+        std::fs::write(folder.join(name), text).expect("written");
+    }
 }
 
 /// The folder of a test, for programs.
