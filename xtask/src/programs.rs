@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -23,11 +23,13 @@ pub(crate) const TESTS: &[Program] = &[
     program("chromium", "chromium"),
     program("openssl", "openssl"),
     program("pebble", "pebble"),
+    program("python3", "python3-venv"),
     // Fetches the public test suites of JSON Patch and JSONPath.
     program("npm", "npm"),
     program("sslscan", "sslscan"),
     program("strace", "strace"),
     program("testssl", "testssl.sh"),
+    program("unshare", "util-linux"),
     program("named", "bind9"),
     program("dig", "bind9-dnsutils"),
     // Brings a public data set for the document store.
@@ -55,6 +57,29 @@ pub(crate) const BENCHES: &[Program] = &[
     program("h2load", "nghttp2-client"),
     program("openssl", "openssl"),
 ];
+
+/// A second authority for tests, from the Python package index.
+const ACME2CERTIFIER: &str = "acme2certifier==0.46.3";
+
+/// The Python of a folder of its own in which acme2certifier is; installs it there where it is not. `None`: it
+/// cannot be had.
+pub(crate) fn acme2certifier(target: &Path) -> Option<PathBuf> {
+    let folder = target.join("acme2certifier");
+    let (python, done) = (folder.join("bin/python"), folder.join("installed"));
+    let wanted = std::fs::read_to_string(&done).is_ok_and(|text| text == ACME2CERTIFIER);
+    if wanted && python.is_file() {
+        return Some(python);
+    }
+    eprintln!("xtask: installing {ACME2CERTIFIER}");
+    let run = |program: &Path, args: &[&str]| {
+        let status = Command::new(program).args(args).stdout(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let is_there = run(&find("python3")?, &["-m", "venv", "--clear", folder.to_str()?])
+        && run(&python, &["-m", "pip", "install", "--quiet", ACME2CERTIFIER])
+        && std::fs::write(&done, ACME2CERTIFIER).is_ok();
+    is_there.then_some(python)
+}
 
 /// Where a program is, in `PATH` and where Debian puts daemons.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {

@@ -37,6 +37,15 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         process::run(&mut process::cargo(&["build", "--workspace", "--bins", "--all-features"]))?;
         tests.env("E2E_BIN_DIR", workspace::target_folder().join("debug"));
     }
+    if only.is_empty() || only.iter().any(|name| name == "hearth-tls-acme") {
+        match programs::acme2certifier(&workspace::target_folder()) {
+            Some(python) => drop(tests.env("E2E_ACME2CERTIFIER", python)),
+            None => eprintln!(
+                "xtask: acme2certifier cannot be installed (Debian: python3-venv): the test that needs it \
+                 will say so"
+            ),
+        }
+    }
     tests.args(which);
     if long {
         tests.env(LONG, "1");

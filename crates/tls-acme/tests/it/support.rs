@@ -128,7 +128,7 @@ impl Pebble {
     }
 
     pub(crate) fn solver(&self) -> Arc<TestSolver> {
-        Arc::new(TestSolver { management: self.dns_management })
+        Arc::new(TestSolver::new(self.dns_management))
     }
 
     /// How many orders it took, and certificates it issued.
@@ -183,6 +183,11 @@ pub(crate) struct TestSolver {
 }
 
 impl TestSolver {
+    /// At the name server that is managed on this port.
+    pub(crate) fn new(management: u16) -> Self {
+        Self { management }
+    }
+
     async fn post(&self, verb: &str, body: serde_json::Value) -> Result<(), SolverError> {
         let url = format!("http://127.0.0.1:{}/{verb}", self.management);
         let request = ClientRequest::post(&url, body.to_string()).unwrap();
