@@ -85,7 +85,19 @@ impl Core {
         self.states.load().get(&keyspace).cloned()
     }
 
-    /// The caller has the collection locked.
+    /// As `alter`, for who knows the collection by its keyspace.
+    pub(crate) fn alter_number(
+        &self,
+        keyspace: u32,
+        change: impl FnOnce(&mut Settings) -> Result<()>,
+    ) -> Result<()> {
+        let all = self.keyspaces();
+        let name = all.into_iter().find(|(_, number, _)| *number == keyspace);
+        let (name, ..) = name.ok_or(Error::InvalidName)?;
+        self.alter(&name, keyspace, change)
+    }
+
+    /// The caller has the collection locked, unless what follows its documents stays the same.
     fn alter(
         &self,
         name: &str,

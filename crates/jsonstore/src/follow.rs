@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     commit::Op,
+    engine::Core,
     error::{Error, Result},
     index::{Flags, Shape},
 };
@@ -82,16 +83,19 @@ pub(crate) trait Follower: Send + Sync + Debug {
     fn concerns(&self, paths: &[&str]) -> bool;
 
     /// For bulk loads, if there is a better way than one change after the other.
-    fn loader(&self) -> Option<Box<dyn Loader>> {
-        None
+    fn loader(self: Arc<Self>, _core: &Arc<Core>) -> Result<Option<Box<dyn Loader>>> {
+        Ok(None)
     }
 }
+
+/// Takes changes of a load: keyspace, key, and value unless it is deleted.
+pub(crate) type Sink<'a> = dyn FnMut(u32, &[u8], Option<&[u8]>) -> Result<()> + 'a;
 
 /// Follows a bulk load, in which each document comes once.
 pub(crate) trait Loader: Send + Debug {
     /// Takes one document. What it adds to the effects must not come again.
     fn add(&mut self, change: &Change<'_>, effects: &mut Effects) -> Result<()>;
 
-    /// The rest.
-    fn finish(self: Box<Self>, effects: &mut Effects) -> Result<()>;
+    /// The rest, best in the order of keys. If it refuses, nothing of the load happens.
+    fn finish(self: Box<Self>, sink: &mut Sink<'_>) -> Result<()>;
 }

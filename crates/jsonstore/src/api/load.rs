@@ -1,7 +1,7 @@
 //! Bulk loading.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
@@ -13,7 +13,7 @@ use crate::{
     commit::Op,
     engine::{Core, Ingest},
     error::{Error, Result},
-    follow::{Change, Claim, Effects, Follower, Loader},
+    follow::{Change, Claim, Effects, Follower, Loader, Mark, Sink},
     key::Id,
     lock::LockMode,
 };
@@ -26,7 +26,7 @@ use crate::{
 pub struct Load {
     store: Store,
     ingest: Option<Ingest>,
-    followed: HashMap<u32, Followed>,
+    followed: BTreeMap<u32, Followed>,
     /// Keeps the store locked.
     lock: Transaction,
 }
@@ -36,14 +36,14 @@ impl Load {
         let lock = store.begin(Isolation::Latest);
         lock.lock(Target::Store, LockMode::Exclusive).await?;
         let ingest = store.run(Ingest::new).await?;
-        Ok(Self { store, ingest: Some(ingest), followed: HashMap::new(), lock })
+        Ok(Self { store, ingest: Some(ingest), followed: BTreeMap::new(), lock })
     }
 
     /// Adds a document. Blocks now and then to write to the disk.
     ///
     /// # Errors
-    /// [`Error::Document`] if it breaks a rule; [`Error::DuplicateId`] and [`Error::DuplicateKey`]
-    /// in collections with indexes; I/O errors. The document is then not part of the load.
+    /// [`Error::Document`] if it breaks a rule; in collections with indexes [`Error::DuplicateId`]
+    /// and [`Error::Unindexable`]; I/O errors. The load is of no use then.
     pub fn put<'a>(
         &mut self,
         collection: &Collection,
@@ -55,8 +55,8 @@ impl Load {
             document.into().prepare(&core.limits(), || super::transaction::fresh_id(&core))?;
         if let Some(state) = core.collection_state(keyspace) {
             let followed = match self.followed.entry(keyspace) {
-                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => {
+                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::btree_map::Entry::Vacant(entry) => {
                     entry.insert(Followed::begin(&core, keyspace, &state)?)
                 }
             };
@@ -79,14 +79,20 @@ impl Load {
     /// Makes everything durable and visible.
     ///
     /// # Errors
-    /// I/O errors; then nothing of the load remains.
+    /// [`Error::DuplicateKey`]; I/O errors; then nothing of the load remains.
     pub async fn finish(mut self) -> Result<()> {
-        for (_, followed) in std::mem::take(&mut self.followed) {
-            let ops = followed.finish()?;
-            self.add_all(ops)?;
-        }
-        if let Some(ingest) = self.ingest.take() {
-            self.store.run(move |_| ingest.finish()).await?;
+        let followed = std::mem::take(&mut self.followed);
+        if let Some(mut ingest) = self.ingest.take() {
+            let work = move |_: &Arc<Core>| {
+                let mut marks = Vec::new();
+                for followed in followed.into_values() {
+                    marks.extend(followed.finish(&mut ingest)?);
+                }
+                ingest.finish()?;
+                marks.iter().for_each(Mark::set);
+                Ok(())
+            };
+            self.store.run(work).await?;
         }
         self.lock.rollback();
         Ok(())
@@ -115,23 +121,29 @@ struct Followed {
     seen: Option<HashSet<u128>>,
     /// Unique keys of this load, by their hash.
     claimed: HashSet<(u32, u128)>,
+    /// Set when the load is durable.
+    marks: Vec<Mark>,
     /// Of those that ascended.
     ascending: Vec<u128>,
 }
 
 impl Followed {
-    fn begin(core: &Core, keyspace: u32, state: &CollectionState) -> Result<Self> {
+    fn begin(core: &Arc<Core>, keyspace: u32, state: &CollectionState) -> Result<Self> {
         let one_by_one = |follower: &Arc<dyn Follower>| -> Box<dyn Loader> {
             Box::new(OneByOne(Arc::clone(follower)))
         };
-        let loaders = state.followers.iter().map(|f| f.loader().unwrap_or_else(|| one_by_one(f)));
+        let loader = |follower: &Arc<dyn Follower>| {
+            Ok(Arc::clone(follower).loader(core)?.unwrap_or_else(|| one_by_one(follower)))
+        };
+        let loaders = state.followers.iter().map(loader).collect::<Result<_>>()?;
         let was_empty = core.tree().iter(keyspace, &[], u64::MAX)?.next_visible()?.is_none();
         Ok(Self {
-            loaders: loaders.collect(),
+            loaders,
             was_empty,
             last: Vec::new(),
             seen: None,
             claimed: HashSet::new(),
+            marks: Vec::new(),
             ascending: Vec::new(),
         })
     }
@@ -151,15 +163,15 @@ impl Followed {
         for claim in &effects.claims {
             self.take_key(core, claim, &effects)?;
         }
+        self.marks.append(&mut effects.marks);
         Ok(effects.ops)
     }
 
-    fn finish(self) -> Result<Vec<Op>> {
-        let mut effects = Effects::default();
+    fn finish(self, ingest: &mut Ingest) -> Result<Vec<Mark>> {
         for loader in self.loaders {
-            loader.finish(&mut effects)?;
+            loader.finish(&mut |keyspace, key, value| ingest.put(keyspace, key, value))?;
         }
-        Ok(effects.ops)
+        Ok(self.marks)
     }
 
     /// What was loaded cannot be read yet, so an id that comes again could not be followed.
@@ -202,7 +214,7 @@ impl Loader for OneByOne {
         self.0.follow(change, effects)
     }
 
-    fn finish(self: Box<Self>, _effects: &mut Effects) -> Result<()> {
+    fn finish(self: Box<Self>, _sink: &mut Sink<'_>) -> Result<()> {
         Ok(())
     }
 }

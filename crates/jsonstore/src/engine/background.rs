@@ -282,7 +282,7 @@ impl Core {
         (GcRule { boundaries }, visible)
     }
 
-    pub(super) fn output_config<'a>(
+    pub(crate) fn output_config<'a>(
         &'a self,
         next_number: &'a dyn Fn() -> u64,
     ) -> OutputConfig<'a> {
@@ -321,7 +321,7 @@ impl Core {
     }
 
     /// A failed edit of the manifest leaves unknown what is on disk.
-    fn fail(&self, e: &Error) {
+    pub(super) fn fail(&self, e: &Error) {
         self.log.poison(&format!("writing the manifest failed: {e}"));
     }
 
@@ -477,6 +477,7 @@ impl Core {
             return Ok(());
         }
         self.stop.store(true, Ordering::SeqCst);
+        self.end_index_jobs();
         self.log.refuse(Some(Error::Closed));
         while self.log.step() {}
         let mut result = Ok(());
@@ -522,13 +523,14 @@ impl Threads {
     pub(crate) fn start(core: &Arc<Core>) -> Self {
         let mut threads = Vec::new();
         if core.options.env.has_threads() && !core.options.read_only {
-            type Loop = fn(&Core);
-            let loops: [(&str, Loop); 5] = [
+            type Loop = fn(&Arc<Core>);
+            let loops: [(&str, Loop); 6] = [
                 ("log", |core| core.log.serve(&core.stop)),
-                ("tick", tick_loop),
-                ("flush", flush_loop),
-                ("compact", compact_loop),
-                ("archive", archive_loop),
+                ("tick", |core| tick_loop(core)),
+                ("flush", |core| flush_loop(core)),
+                ("compact", |core| compact_loop(core)),
+                ("index", index_loop),
+                ("archive", |core| archive_loop(core)),
             ];
             let count = if core.archiver.is_some() { loops.len() } else { loops.len() - 1 };
             for (name, run) in loops.into_iter().take(count) {
@@ -602,6 +604,16 @@ fn archive_loop(core: &Core) {
             Ok(false) => core.wait_for_work(&mut seen, TICK),
             // The log waits; there is nothing to gain by trying faster.
             Err(_) => core.wait_for_work(&mut seen, ARCHIVE_PAUSE),
+        }
+    }
+}
+
+fn index_loop(core: &Arc<Core>) {
+    let mut seen = 0;
+    while !core.stop.load(Ordering::Relaxed) {
+        if !core.step_indexes() {
+            let waits = core.has_index_jobs();
+            core.wait_for_work(&mut seen, if waits { Duration::from_millis(1) } else { TICK * 4 });
         }
     }
 }

@@ -24,9 +24,12 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Unsorted entries are kept up to this size, then written as a sorted run.
 const RUN_BYTES: usize = 24 << 20;
 
+/// Takes pairs: key, and value unless it is deleted.
+pub(super) type Visit<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> Result<()> + 'a;
+
 /// Pairs in one piece of memory: no allocation for each, and none that passes between threads.
 #[derive(Debug, Default)]
-struct Batch {
+pub(super) struct Batch {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
 }
@@ -42,7 +45,7 @@ struct Entry {
 const DELETED: u32 = u32::MAX;
 
 impl Batch {
-    fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
+    pub(super) fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
         // A batch is handed on long before it holds 4 GiB.
         let [at, key_len, value_len] =
             [self.bytes.len(), key.len(), value.map_or(DELETED as usize, <[u8]>::len)]
@@ -61,17 +64,25 @@ impl Batch {
         (entry.value != DELETED).then(|| &self.bytes[from..][..entry.value as usize])
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn each(&self, visit: &mut Visit<'_>) -> Result<()> {
+        self.entries.iter().try_for_each(|entry| visit(self.key(*entry), self.value(*entry)))
+    }
+
     fn last_key(&self) -> Option<&[u8]> {
         self.entries.last().map(|entry| self.key(*entry))
     }
 
     /// Memory it takes.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.bytes.len() + self.entries.len() * size_of::<Entry>()
     }
 
     /// By key; of equal keys only the one that came last stays.
-    fn sort(&mut self) {
+    pub(super) fn sort(&mut self) {
         let bytes = &self.bytes;
         let key = |e: &Entry| &bytes[e.at as usize..][..e.key as usize];
         // Stable, so of equal keys the one that came last is last.
@@ -85,7 +96,7 @@ impl Batch {
         });
     }
 
-    fn write(&self, output: &mut Output<'_>, keyspace: u32, seq: u64) -> Result<()> {
+    pub(super) fn write(&self, output: &mut Output<'_>, keyspace: u32, seq: u64) -> Result<()> {
         for entry in &self.entries {
             output.add(keyspace, self.key(*entry), seq, self.value(*entry), None)?;
         }
@@ -287,7 +298,7 @@ impl Core {
     }
 
     /// Level 0 if anything overlaps; otherwise the level whose size suits the store.
-    fn level_for(&self, levels: &Levels, run: &[SegmentInfo]) -> usize {
+    pub(super) fn level_for(&self, levels: &Levels, run: &[SegmentInfo]) -> usize {
         let overlaps = run.iter().any(|info| {
             (0..LEVELS)
                 .any(|level| !levels.overlapping(level, &info.min_key, &info.max_key).is_empty())

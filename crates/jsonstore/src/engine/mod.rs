@@ -7,6 +7,7 @@ mod open;
 mod pace;
 mod pin;
 mod read;
+mod sort;
 mod verify;
 
 use std::{
@@ -28,6 +29,7 @@ pub(crate) use self::{
     pace::Pace,
     pin::Pin,
     read::{Blocking, Hold, View, is_would_block, would_block},
+    sort::Sorter,
 };
 pub use self::{open::OpenStep, verify::VerifyReport};
 use crate::{
@@ -80,6 +82,8 @@ pub(crate) struct Core {
     catalogue: RwLock<BTreeMap<String, (u32, KeyspaceKind)>>,
     /// What the settings of collections mean; those without settings are not in it.
     pub(crate) states: ArcSwap<States>,
+    /// Indexes to build or to empty, in turn.
+    pub(crate) index_jobs: Mutex<std::collections::VecDeque<crate::index::Job>>,
     /// Held while settings change.
     pub(crate) settings_lock: Mutex<()>,
     latches: Vec<Mutex<()>>,
@@ -283,7 +287,7 @@ impl Core {
         self.dir.join("seg")
     }
 
-    fn segment(&self, info: crate::segment::SegmentInfo) -> Arc<Segment> {
+    pub(crate) fn segment(&self, info: crate::segment::SegmentInfo) -> Arc<Segment> {
         let path = crate::lsm::segment_path(&self.segments_dir(), info.number);
         Arc::new(Segment::new(
             Arc::clone(&self.options.vfs),

@@ -292,6 +292,7 @@ fn build(
         dictionaries,
         catalogue: RwLock::default(),
         states: ArcSwap::default(),
+        index_jobs: Mutex::default(),
         settings_lock: Mutex::new(()),
         latches: (0..64).map(|_| Mutex::new(())).collect(),
         cursors: Mutex::default(),
@@ -314,7 +315,9 @@ fn build(
     };
     core.load_catalogue(last_seq)?;
     core.load_states(last_seq)?;
-    Ok(Arc::new(core))
+    let core = Arc::new(core);
+    core.queue_index_jobs();
+    Ok(core)
 }
 
 /// The commits of the log that are not in segments, as one memtable.

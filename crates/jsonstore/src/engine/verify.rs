@@ -19,6 +19,8 @@ pub struct VerifyReport {
     pub versions: u64,
     /// Documents that exist now.
     pub documents: u64,
+    /// Entries of indexes, all in agreement with the documents.
+    pub index_entries: u64,
 }
 
 impl Core {
@@ -52,6 +54,7 @@ impl Core {
         for (name, number, kind) in self.keyspaces() {
             if kind == KeyspaceKind::Documents && number != CATALOGUE {
                 report.documents += self.verify_documents(&name, number)?;
+                report.index_entries += self.verify_indexes(number)?;
             }
         }
         Ok(report)

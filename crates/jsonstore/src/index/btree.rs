@@ -10,13 +10,15 @@ use bytes::Bytes;
 use super::{
     Collation, Direction, Index, IndexKind,
     entry::{Encoding, Entries, Shape},
+    load::IndexLoader,
 };
 use crate::{
     bugs::bug,
     commit::Op,
+    engine::Core,
     error::{Error, Result, Unindexable},
-    follow::{Change, Claim, Effects, Follower, Mark},
-    key::{self, Id, prefix_end},
+    follow::{Change, Claim, Effects, Follower, Loader, Mark},
+    key::{self, Id},
     query::{Bracket, Filter, Path},
 };
 
@@ -226,7 +228,7 @@ impl BTreeIndex {
     }
 
     /// Notes that an array was met, in memory at once and with `effects` durably.
-    fn note_multikey(&self, field: usize, effects: &mut Effects) {
+    pub(super) fn note_multikey(&self, field: usize, effects: &mut Effects) {
         let bit = 1 << field;
         self.flags.multikey.fetch_or(bit, Ordering::SeqCst);
         if self.flags.marked.load(Ordering::SeqCst) & bit != 0 {
@@ -249,7 +251,7 @@ impl BTreeIndex {
     }
 
     /// What must come after a claim of these values.
-    fn claim(&self, values: Bytes, key: &Bytes) -> Claim {
+    pub(super) fn claim(&self, values: Bytes, key: &Bytes) -> Claim {
         Claim {
             keyspace: self.keyspace,
             prefix: values,
@@ -265,9 +267,12 @@ impl Follower for BTreeIndex {
             Some(document) => self.entries(change.key, document),
             None => Ok(Entries::default()),
         };
-        let new = of(change.new)?;
+        let mut new = of(change.new)?;
         // What is stored could be indexed when it came, or the index would not exist.
         let old = of(change.old).unwrap_or_default();
+        if bug("partial_by_old_image") && self.partial.is_some() && old.pairs.is_empty() {
+            new = Entries::default();
+        }
         if old == new {
             return Ok(());
         }
@@ -305,6 +310,10 @@ impl Follower for BTreeIndex {
         }
     }
 
+    fn loader(self: Arc<Self>, core: &Arc<Core>) -> Result<Option<Box<dyn Loader>>> {
+        Ok(Some(Box::new(IndexLoader::new(core, self)?)))
+    }
+
     fn concerns(&self, paths: &[&str]) -> bool {
         let own = self.shape.fields.iter().map(|(path, _)| path).chain(&self.shape.include);
         let mut own: Vec<&str> = own.map(Path::as_str).collect();
@@ -315,11 +324,6 @@ impl Follower for BTreeIndex {
         }
         paths.iter().any(|path| own.iter().any(|own| overlap(path, own)))
     }
-}
-
-/// The smallest key beyond all that begin with these values; `None` if there is none.
-pub(crate) fn after_values(values: &[u8]) -> Option<Vec<u8>> {
-    prefix_end(values)
 }
 
 /// Whether one path may lie in the other. Positions in arrays do not count: `a.0.b` is part of what

@@ -11,15 +11,16 @@ use serde_json::{Value, json};
 use super::{
     BTreeIndex, INDEXES_MAX, Index,
     btree::{BuildState, Flags},
+    build::Outcome,
     definition::invalid,
 };
 use crate::{
-    api::Collection,
+    api::{Collection, may_block},
     catalog::{CollectionState, Settings},
     commit::Op,
-    engine::{Core, Hold, KeyspaceKind},
+    engine::{Core, KeyspaceKind},
     error::{Error, Result},
-    follow::{Change, Effects, Follower},
+    follow::Effects,
 };
 
 /// Members of the settings.
@@ -28,7 +29,7 @@ const DROPPED: &str = "dropped";
 /// The keyspace of the marks that say that an index has met arrays.
 const MARKS: &str = "/marks";
 /// Changes in one record while an index is filled or emptied.
-const BATCH_OPS: usize = 2000;
+pub(super) const BATCH_OPS: usize = 2000;
 
 /// An index of a collection.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,25 +46,38 @@ pub struct IndexInfo {
 }
 
 impl Collection {
-    /// Makes an index and waits until it is built. If it exists already, that is all.
+    /// Makes an index and waits until it is built; readers and writers go on meanwhile. If it exists
+    /// already, that is all.
     ///
     /// # Errors
     /// [`Error::InvalidIndex`]; [`Error::IndexExists`] if the name belongs to another definition;
     /// [`Error::IndexNotUnique`], [`Error::Unindexable`] if the documents do not allow it: then there
-    /// is no index.
+    /// is no index. [`Error::IndexAbsent`] if it was dropped meanwhile.
+    ///
+    /// # Cancel safety
+    /// Once it is in [`Collection::indexes`], the build goes on without the future, and after a
+    /// restart of the store; [`Collection::drop_index`] ends it.
     pub async fn create_index(&self, index: Index) -> Result<IndexInfo> {
-        let checked = index.check()?;
-        let name = checked.name;
+        let name = index.check()?.name;
         let wanted = Index { name: Some(name.clone()), ..index };
-        if self.begin_index(wanted).await? {
-            let built = self.build_index(&name).await;
-            if let Err(e) = built {
-                self.drop_index(&name).await?;
-                return Err(e);
-            }
+        if let Some(keyspace) = self.begin_index(wanted).await? {
+            let outcome = self.core().queue_build(self.ensure()?, keyspace);
+            self.wait_for(&outcome).await.map_err(|e| match e {
+                Error::IndexAbsent { .. } => Error::IndexAbsent { index: name.clone() },
+                e => e,
+            })?;
         }
         let found = self.indexes().into_iter().find(|info| info.name == name);
         found.ok_or(Error::IndexAbsent { index: name })
+    }
+
+    async fn wait_for(&self, outcome: &Outcome) -> Result<()> {
+        let core = self.core();
+        // Without threads the caller does the work; in a simulation somebody else.
+        while !core.options.env.has_threads() && may_block() && !outcome.is_set() {
+            core.step_indexes();
+        }
+        std::future::poll_fn(|context| outcome.poll(context)).await
     }
 
     /// Drops an index. Its space comes back over time.
@@ -82,7 +96,8 @@ impl Collection {
             Ok(())
         })
         .await?;
-        self.empty_dropped().await
+        self.core().queue_emptying(self.ensure()?);
+        Ok(())
     }
 
     /// The indexes of the collection.
@@ -97,15 +112,16 @@ impl Collection {
         state.map_or_else(Vec::new, |state| state.indexes.iter().map(info).collect())
     }
 
-    /// Writers keep the index up from now on. `false` if it exists already.
-    async fn begin_index(&self, index: Index) -> Result<bool> {
+    /// Writers keep the index up from now on. Its keyspace, or `None` if it exists already.
+    async fn begin_index(&self, index: Index) -> Result<Option<u32>> {
         let core = Arc::clone(self.core());
         let name = index.effective_name();
         let existing = self.indexes().into_iter().find(|info| info.name == name);
         if let Some(existing) = existing {
             let is_same = existing.index == index;
-            return if is_same { Ok(false) } else { Err(Error::IndexExists { index: name }) };
+            return if is_same { Ok(None) } else { Err(Error::IndexExists { index: name }) };
         }
+        let wanted = name.clone();
         self.alter(move |settings| {
             let mut all = stored(settings)?;
             if all.iter().any(|other| other.name == name) {
@@ -123,48 +139,9 @@ impl Collection {
             Ok(())
         })
         .await?;
-        Ok(true)
-    }
-
-    /// Fills the index from the documents and lets queries use it.
-    async fn build_index(&self, name: &str) -> Result<()> {
-        let core = Arc::clone(self.core());
-        let documents = self.ensure()?;
-        let name = name.to_owned();
-        self.alter(move |settings| {
-            let mut all = stored(settings)?;
-            let absent = || Error::IndexAbsent { index: name.clone() };
-            let at = all.iter().position(|index| index.name == name).ok_or_else(absent)?;
-            let state = core.collection_state(documents).ok_or_else(absent)?;
-            let index = state.indexes.iter().find(|index| index.name() == name);
-            core.fill_index(documents, index.ok_or_else(absent)?)?;
-            all[at].is_ready = true;
-            let dropped = dropped(settings);
-            put(settings, &all, &dropped);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn empty_dropped(&self) -> Result<()> {
-        let Some(documents) = self.existing() else { return Ok(()) };
-        let core = Arc::clone(self.core());
-        let state = core.collection_state(documents);
-        let gone = state.map_or_else(BTreeSet::new, |state| dropped(&state.settings));
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let keyspaces = gone.clone();
-        self.store
-            .run(move |core| keyspaces.iter().try_for_each(|keyspace| core.empty_index(*keyspace)))
-            .await?;
-        self.alter(move |settings| {
-            let all = stored(settings)?;
-            let rest = &dropped(settings) - &gone;
-            put(settings, &all, &rest);
-            Ok(())
-        })
-        .await
+        let state = self.core().collection_state(self.ensure()?);
+        let indexes = state.iter().flat_map(|state| &state.indexes);
+        Ok(indexes.into_iter().find(|i| i.name() == wanted).map(|index| index.keyspace))
     }
 }
 
@@ -187,52 +164,7 @@ impl Core {
         Err(Error::InvalidName)
     }
 
-    /// Adds the entries of all documents; nobody writes the collection meanwhile.
-    fn fill_index(self: &Arc<Self>, documents: u32, index: &Arc<BTreeIndex>) -> Result<()> {
-        let hold = Hold::new(self, false, self.log.last_seq());
-        let mut iter = self.iter(documents, &[], hold.seq)?;
-        let mut effects = Effects::default();
-        while let Some(entry) = iter.next_visible()? {
-            let value = entry.value.unwrap_or_default();
-            let change = Change { key: &entry.key, old: None, new: Some(&value) };
-            index.follow(&change, &mut effects)?;
-            effects.claims.clear();
-            if effects.ops.len() >= BATCH_OPS {
-                self.submit_batch(&mut effects)?;
-            }
-        }
-        self.submit_batch(&mut effects)?;
-        drop(hold);
-        if index.is_unique() {
-            self.check_unique(index)?;
-        }
-        Ok(())
-    }
-
-    fn check_unique(self: &Arc<Self>, index: &BTreeIndex) -> Result<()> {
-        let hold = Hold::new(self, false, self.log.last_seq());
-        let mut iter = self.iter(index.keyspace, &[], hold.seq)?;
-        let mut last: Option<Bytes> = None;
-        while let Some(entry) = iter.next_visible()? {
-            let values = index.values_of(&entry.key)?;
-            if let Some(last) = &last
-                && index.values_of(last)? == values
-            {
-                let id = |entry: &Bytes| -> Result<String> {
-                    Ok(crate::key::Id(index.id_of(entry)?.to_vec()).to_json())
-                };
-                return Err(Error::IndexNotUnique {
-                    index: index.name().to_owned(),
-                    key: index.describe(&values),
-                    ids: vec![id(last)?, id(&entry.key)?],
-                });
-            }
-            last = Some(entry.key);
-        }
-        Ok(())
-    }
-
-    fn submit_batch(&self, effects: &mut Effects) -> Result<()> {
+    pub(super) fn submit_batch(&self, effects: &mut Effects) -> Result<()> {
         if effects.ops.is_empty() {
             return Ok(());
         }
@@ -242,23 +174,11 @@ impl Core {
         Ok(())
     }
 
-    /// Removes all entries of an index that is no more.
-    fn empty_index(self: &Arc<Self>, keyspace: u32) -> Result<()> {
-        let mut effects = Effects::default();
-        let hold = Hold::new(self, false, self.log.last_seq());
-        let mut iter = self.iter(keyspace, &[], hold.seq)?;
-        while let Some(entry) = iter.next_visible()? {
-            effects.ops.push(Op { keyspace, key: entry.key, value: None });
-            if effects.ops.len() >= BATCH_OPS {
-                self.submit_batch(&mut effects)?;
-            }
-        }
-        if let Some((marks, _)) = self.keyspace(MARKS) {
-            for key in self.marks_of(marks, keyspace)? {
-                effects.ops.push(Op { keyspace: marks, key, value: None });
-            }
-        }
-        self.submit_batch(&mut effects)
+    /// What removes the marks of an index that is no more.
+    pub(super) fn mark_deletions(&self, keyspace: u32) -> Result<Vec<Op>> {
+        let Some((marks, _)) = self.keyspace(MARKS) else { return Ok(Vec::new()) };
+        let keys = self.marks_of(marks, keyspace)?.into_iter();
+        Ok(keys.map(|key| Op { keyspace: marks, key, value: None }).collect())
     }
 
     /// The marks of an index.
@@ -312,14 +232,14 @@ impl Core {
 }
 
 /// An index in the settings.
-struct Stored {
+pub(super) struct Stored {
     name: String,
     index: Index,
-    keyspace: u32,
-    is_ready: bool,
+    pub(super) keyspace: u32,
+    pub(super) is_ready: bool,
 }
 
-fn stored(settings: &Settings) -> Result<Vec<Stored>> {
+pub(super) fn stored(settings: &Settings) -> Result<Vec<Stored>> {
     let bad = || Error::corrupt("settings", 0, "an index is malformed");
     let list = settings.get(INDEXES).and_then(Value::as_array);
     let one = |value: &Value| -> Result<Stored> {
@@ -335,13 +255,13 @@ fn stored(settings: &Settings) -> Result<Vec<Stored>> {
     list.into_iter().flatten().map(one).collect()
 }
 
-fn dropped(settings: &Settings) -> BTreeSet<u32> {
+pub(super) fn dropped(settings: &Settings) -> BTreeSet<u32> {
     let list = settings.get(DROPPED).and_then(Value::as_array);
     let numbers = list.into_iter().flatten().filter_map(Value::as_u64);
     numbers.filter_map(|number| u32::try_from(number).ok()).collect()
 }
 
-fn put(settings: &mut Settings, all: &[Stored], dropped: &BTreeSet<u32>) {
+pub(super) fn put(settings: &mut Settings, all: &[Stored], dropped: &BTreeSet<u32>) {
     let list = all.iter().map(|stored| {
         let index = stored.index.to_json();
         json!({ "index": index, "keyspace": stored.keyspace, "ready": stored.is_ready })

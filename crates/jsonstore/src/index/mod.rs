@@ -3,19 +3,26 @@
 //! - `definition`: what an index is, as JSON and as a builder
 //! - `entry`: the keys and values it keeps, and what they say about documents
 //! - `btree`: one index of a collection; follows each change
+//! - `build`: making and emptying indexes while writers go on
+//! - `load`: an index follows a bulk load
 //! - `collate`: strings that differ in case or marks only
 //! - `catalog`: indexes in the settings of a collection; making and dropping them
+//! - `verify`: proof that indexes and documents agree
 
 #![allow(dead_code, unused_imports, reason = "the planner, which reads indexes, lands next")]
 
 mod btree;
+mod build;
 mod catalog;
 mod collate;
 mod definition;
 mod entry;
+mod load;
+mod verify;
 
 pub(crate) use self::{
     btree::{BTreeIndex, Flags, IndexField},
+    build::Job,
     entry::Shape,
 };
 pub use self::{

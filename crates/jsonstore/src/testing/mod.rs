@@ -58,6 +58,16 @@ pub mod hooks {
         store.core().archive_one()
     }
 
+    /// Does a piece of building or emptying indexes.
+    pub fn step_indexes(store: &Store) -> bool {
+        store.core().step_indexes()
+    }
+
+    /// Whether indexes are still to be built or emptied.
+    pub fn has_index_jobs(store: &Store) -> bool {
+        store.core().has_index_jobs()
+    }
+
     /// What the ticker does.
     pub fn tick(store: &Store) {
         store.core().tick();

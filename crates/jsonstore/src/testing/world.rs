@@ -11,10 +11,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde_json::json;
 
 use super::{SimEnv, env::Random, hooks};
 use crate::{
-    Collection, Durability, Error, Isolation, MasterKey, Options, Result, Snapshot, Store, Update,
+    Collection, Durability, Error, Index, Isolation, MasterKey, Options, Result, Snapshot, Store,
+    Update,
     testing::{FaultKind, FaultPlan, SimVfs},
 };
 
@@ -33,6 +35,8 @@ pub struct Profile {
     pub encrypted: bool,
     /// Commits are acknowledged before they are synced.
     pub relaxed: bool,
+    /// Make and drop indexes.
+    pub indexes: bool,
 }
 
 impl Profile {
@@ -46,6 +50,7 @@ impl Profile {
             faults: random.one_in(2),
             encrypted: random.one_in(8),
             relaxed: random.one_in(8),
+            indexes: random.one_in(2),
         }
     }
 }
@@ -119,6 +124,9 @@ pub struct World {
     store: Option<Store>,
     model: Arc<Mutex<Model>>,
     clients: Vec<Option<Client>>,
+    /// Decides about indexes, so that worlds without them go on as ever.
+    index_random: Random,
+    index_client: Option<Client>,
     snapshots: Vec<Snapshot>,
     next_value: Arc<Mutex<u64>>,
     report: Report,
@@ -135,6 +143,8 @@ impl World {
             store: None,
             model: Arc::default(),
             clients: (0..6).map(|_| None).collect(),
+            index_random: Random::new(profile.seed ^ 0x1DE8),
+            index_client: None,
             snapshots: Vec::new(),
             next_value: Arc::default(),
             report: Report::default(),
@@ -200,6 +210,9 @@ impl World {
 
     fn one_step(&mut self) -> std::result::Result<(), String> {
         let Some(store) = self.store.clone() else { return Ok(()) };
+        if self.profile.indexes && self.index_random.one_in(4) {
+            return self.index_step(&store);
+        }
         match self.random.below(24) {
             0..=11 => self.poll_client(),
             12..=15 => {
@@ -240,6 +253,42 @@ impl World {
         Ok(())
     }
 
+    fn index_step(&mut self, store: &Store) -> std::result::Result<(), String> {
+        match self.index_random.below(8) {
+            0 => {
+                if self.index_client.is_none() || self.index_random.one_in(4) {
+                    let (seed, failure) = (self.index_random.next(), Arc::clone(&self.failure));
+                    let client = index_client(store.clone(), failure, seed);
+                    self.index_client = Some(Box::pin(client));
+                }
+            }
+            1 => return self.check_indexes(store),
+            2 | 3 => {
+                if let Some(client) = &mut self.index_client
+                    && client.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+                {
+                    self.index_client = None;
+                }
+            }
+            _ => {
+                hooks::step_indexes(store);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every index that is ready says what the documents say.
+    fn check_indexes(&self, store: &Store) -> std::result::Result<(), String> {
+        for at in 0..2 {
+            match now(collection(store, at).verify_indexes()) {
+                Some(Ok(_)) => {}
+                Some(Err(e)) => self.expect_fault(&e)?,
+                None => return Err(self.explain("verifying indexes did not finish")),
+            }
+        }
+        Ok(())
+    }
+
     fn poll_client(&mut self) {
         let at = self.random.below(self.clients.len() as u64) as usize;
         let Some(store) = self.store.clone() else { return };
@@ -254,6 +303,7 @@ impl World {
                 Arc::clone(&self.model),
                 Arc::clone(&self.next_value),
                 Arc::clone(&self.failure),
+                self.profile.indexes,
                 seed,
             )));
         }
@@ -338,6 +388,7 @@ impl World {
         if orderly {
             // Clients first: they hold transactions.
             self.clients.iter_mut().for_each(|c| *c = None);
+            self.index_client = None;
             if let Some(store) = self.store.take() {
                 let _ = now(store.close());
             }
@@ -349,6 +400,7 @@ impl World {
         // Whatever the dying process still does must not reach the disk.
         self.vfs.crash_after(Some(0));
         self.clients.iter_mut().for_each(|c| *c = None);
+        self.index_client = None;
         self.store = None;
         if self.random.one_in(4) {
             self.vfs.kill_process();
@@ -426,7 +478,7 @@ impl World {
         }
         let want = self.model.lock().at(recovered);
         match all_documents(store, None) {
-            Ok(found) if found == want => Ok(()),
+            Ok(found) if found == want => self.check_indexes(store),
             Ok(found) => Err(self
                 .explain(&format!("after recovery to {recovered}: {}", difference(&found, &want)))),
             Err(e) => Err(self.explain(&format!("reading after recovery: {e:?}"))),
@@ -455,6 +507,15 @@ impl World {
             }
         }
         drop(put);
+        for _ in 0..10_000 {
+            if !hooks::step_indexes(&store) && !hooks::has_index_jobs(&store) {
+                break;
+            }
+        }
+        let unready = |at: usize| collection(&store, at).indexes().iter().any(|i| !i.is_ready);
+        if unready(0) || unready(1) {
+            return Err(fail("index", &"still not ready"));
+        }
         let compacted = now(store.compact()).ok_or_else(|| fail("compact", &"pending"))?;
         compacted.map_err(|e| fail("compact", &e))?;
         let verified = now(store.verify()).ok_or_else(|| fail("verify", &"pending"))?;
@@ -482,22 +543,59 @@ async fn client(
     model: Arc<Mutex<Model>>,
     next_value: Arc<Mutex<u64>>,
     failure: Arc<Mutex<Option<String>>>,
+    indexes: bool,
     seed: u64,
 ) {
-    if let Err(e) = transaction(&store, &model, &next_value, seed).await {
-        let expected = matches!(
-            e,
-            Error::Conflict
-                | Error::Deadlock { .. }
-                | Error::LockTimeout { .. }
-                | Error::Poisoned { .. }
-                | Error::Io { .. }
-                | Error::DiskFull { .. }
-                | Error::Closed
-        );
+    if let Err(e) = transaction(&store, &model, &next_value, indexes, seed).await {
+        let violates = matches!(e, Error::DuplicateKey { .. });
+        let expected = violates && indexes
+            || matches!(
+                e,
+                Error::Conflict
+                    | Error::Deadlock { .. }
+                    | Error::LockTimeout { .. }
+                    | Error::Poisoned { .. }
+                    | Error::Io { .. }
+                    | Error::DiskFull { .. }
+                    | Error::Closed
+            );
         if !expected {
             *failure.lock() = Some(format!("a client got {e:?}"));
         }
+    }
+}
+
+/// Makes or drops an index.
+async fn index_client(store: Store, failure: Arc<Mutex<Option<String>>>, seed: u64) {
+    let mut random = Random::new(seed);
+    let coll = collection(&store, random.below(2) as usize);
+    let all = [
+        Index::on("v").unique(),
+        Index::on("u").unique().sparse(),
+        Index::on("t").and_descending("v").include("u"),
+        Index::on_descending("pad").partial(json!({"v": {"$mod": [3, 0]}})),
+        Index::hash("pad"),
+    ];
+    let index = all[random.below(all.len() as u64) as usize].clone();
+    let done = if random.one_in(3) {
+        coll.drop_index(&index.effective_name()).await
+    } else {
+        coll.create_index(index).await.map(|_| ())
+    };
+    let Err(e) = done else { return };
+    let expected = matches!(
+        e,
+        Error::IndexAbsent { .. }
+            | Error::IndexNotUnique { .. }
+            | Error::Deadlock { .. }
+            | Error::LockTimeout { .. }
+            | Error::Poisoned { .. }
+            | Error::Io { .. }
+            | Error::DiskFull { .. }
+            | Error::Closed
+    );
+    if !expected {
+        *failure.lock() = Some(format!("whoever makes indexes got {e:?}"));
     }
 }
 
@@ -505,6 +603,7 @@ async fn transaction(
     store: &Store,
     model: &Mutex<Model>,
     next_value: &Mutex<u64>,
+    indexes: bool,
     seed: u64,
 ) -> Result<()> {
     let mut random = Random::new(seed);
@@ -524,7 +623,11 @@ async fn transaction(
         match random.below(10) {
             0..=5 => {
                 let pad = "x".repeat(random.below(400) as usize);
-                let text = format!("{{\"_id\":{},\"v\":{value},\"pad\":\"{pad}\"}}", key.1);
+                let more = match indexes {
+                    true => format!(",\"u\":{},\"t\":[{},7]", value % 97, value % 5),
+                    false => String::new(),
+                };
+                let text = format!("{{\"_id\":{},\"v\":{value},\"pad\":\"{pad}\"{more}}}", key.1);
                 tx.put(&coll, &text).await?;
                 writes.insert(key, Some(text));
                 patched.remove(&key);
@@ -559,12 +662,11 @@ async fn commit(
     mut writes: BTreeMap<Key, Doc>,
     patched: BTreeSet<Key>,
 ) -> Result<()> {
-    let before = hooks::last_seq(store);
-    let mut submitted = false;
     let mut commit = Box::pin(tx.commit());
     let done = std::future::poll_fn(|context| {
+        let before = hooks::last_seq(store);
         let poll = commit.as_mut().poll(context);
-        if !std::mem::replace(&mut submitted, true) && hooks::last_seq(store) == before + 1 {
+        if hooks::last_seq(store) == before + 1 {
             for key in &patched {
                 let latest = collection(store, key.0).testing_latest(key.1);
                 writes.insert(*key, latest);

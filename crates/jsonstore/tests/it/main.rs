@@ -9,6 +9,7 @@ mod cancel;
 mod chain;
 mod filters;
 mod fuzzing;
+mod index;
 mod isolation;
 mod jsonpath;
 mod kill;
