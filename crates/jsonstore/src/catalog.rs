@@ -18,6 +18,7 @@ use crate::{
     index::BTreeIndex,
     key::Id,
     lock::LockMode,
+    text::{self, TextState},
 };
 
 /// What is said about a collection: one member for each kind of thing.
@@ -36,6 +37,8 @@ pub(crate) struct CollectionState {
     pub(crate) indexes: Vec<Arc<BTreeIndex>>,
     /// In the order in which they are asked.
     pub(crate) followers: Vec<Arc<dyn Follower>>,
+    /// Its text indexes.
+    pub(crate) text: Vec<Arc<TextState>>,
     /// Tells one state of a collection from the next.
     pub(crate) generation: u64,
 }
@@ -43,11 +46,20 @@ pub(crate) struct CollectionState {
 impl CollectionState {
     /// What the settings mean; `previous` is the state they change. Fails if they make no sense, and
     /// changes nothing.
-    pub(crate) fn build(core: &Core, settings: Settings, previous: Option<&Self>) -> Result<Self> {
+    pub(crate) fn build(
+        core: &Core,
+        keyspace: u32,
+        settings: Settings,
+        previous: Option<&Self>,
+    ) -> Result<Self> {
         let indexes = core.indexes_of(&settings, previous)?;
         let followers = indexes.iter().map(|index| Arc::clone(index) as Arc<dyn Follower>);
         let generation = previous.map_or(0, |state| state.generation + 1);
-        Ok(Self { followers: followers.collect(), indexes, settings, generation })
+        let followers = followers.collect();
+        let text = text::indexes(core, keyspace, &settings)?;
+        let mut state = Self { settings, indexes, followers, text, generation };
+        state.follow_text();
+        Ok(state)
     }
 
     /// Whether a change of these fields alone has to be followed.
@@ -113,7 +125,7 @@ impl Core {
             return Ok(());
         }
         let value = Bytes::from(Value::Object(settings.clone()).to_string());
-        let state = Arc::new(CollectionState::build(self, settings, Some(&previous))?);
+        let state = Arc::new(CollectionState::build(self, keyspace, settings, Some(&previous))?);
         let key = Bytes::from(Id::from(name).0);
         let op = Op { keyspace: number, key, value: Some(value) };
         let ticket = self.submit(&[op], None, false)?;
@@ -140,7 +152,10 @@ impl Core {
             let Some((keyspace, _)) = self.keyspace(&name) else {
                 return Err(bad(format!("of {name}, which does not exist")));
             };
-            states.insert(keyspace, Arc::new(CollectionState::build(self, settings, None)?));
+            states.insert(
+                keyspace,
+                Arc::new(CollectionState::build(self, keyspace, settings, None)?),
+            );
         }
         self.states.store(Arc::new(states));
         Ok(())

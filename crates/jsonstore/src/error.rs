@@ -165,6 +165,9 @@ pub enum Error {
         /// What was tested.
         pointer: String,
     },
+    /// A text index or a search makes no sense. Act: the caller.
+    #[error(transparent)]
+    Text(#[from] crate::text::TextError),
     /// A transaction holds more than one log file can. Act: split it.
     #[error("the transaction holds {bytes} bytes, {limit} are allowed")]
     TransactionTooLarge {

@@ -29,6 +29,9 @@ pub(crate) struct Change<'a> {
 pub(crate) struct Effects {
     /// Logged in the document's own record.
     pub(crate) ops: Vec<Op>,
+    /// As these, with a number at bytes 1 to 8 of the key that rises with every commit which changes
+    /// the same document; filled in when the record gets its place in the log.
+    pub(crate) stamped: Vec<Op>,
     /// Checked before that, with the claimed keys locked.
     pub(crate) claims: Vec<Claim>,
     /// Set when that is durable.

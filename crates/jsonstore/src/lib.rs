@@ -54,6 +54,7 @@ mod segment;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod text;
 mod transfer;
 mod vfs;
 mod wal;
@@ -78,6 +79,10 @@ pub use crate::{
     lock::LockMode,
     options::{Durability, Options, Recovery},
     query::{Filter, JsonPath, Pipeline, Projection, Sort},
+    text::{
+        Found, Highlight, Hit, Language, Piece, Search, TextError, TextField, TextIndex, TextQuery,
+        TextStats,
+    },
     transfer::{
         ExportOptions, ExportReport, Format, ImportOptions, ImportReport, OnDuplicate,
         TransferError, TransferProgress,

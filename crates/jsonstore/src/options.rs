@@ -95,6 +95,11 @@ pub struct Options {
     pub deadlock_check_after: Duration,
     /// Attempts of `Store::transact`. Default: 32.
     pub transact_attempts_max: u32,
+    /// Changes of a text index that are folded into a part together; a search looks through those that
+    /// wait. Default: 512.
+    pub text_fold_changes: usize,
+    /// Memory that building a text index gathers documents in. Default: 24 MiB.
+    pub text_build_bytes: usize,
     /// Damage in the log. Default: `Strict`.
     pub recovery: Recovery,
     /// Sealed log files are copied here before they are used again, for restoring to any moment. If
@@ -137,6 +142,8 @@ impl Options {
             lock_timeout: Duration::from_secs(30),
             deadlock_check_after: Duration::from_millis(10),
             transact_attempts_max: 32,
+            text_fold_changes: 512,
+            text_build_bytes: 24 << 20,
             recovery: Recovery::Strict,
             archive: None,
             vfs: Arc::new(RealVfs),

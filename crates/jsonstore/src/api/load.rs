@@ -16,6 +16,7 @@ use crate::{
     follow::{Change, Claim, Effects, Follower, Loader, Mark, Sink},
     key::Id,
     lock::LockMode,
+    text::LoadGuard,
 };
 
 /// A bulk load: fast, and all or nothing. Nobody else writes meanwhile; readers go on.
@@ -29,14 +30,21 @@ pub struct Load {
     followed: BTreeMap<u32, Followed>,
     /// Keeps the store locked.
     lock: Transaction,
+    _guard: LoadGuard,
 }
 
 impl Load {
     pub(crate) async fn begin(store: Store) -> Result<Self> {
         let lock = store.begin(Isolation::Latest);
         lock.lock(Target::Store, LockMode::Exclusive).await?;
-        let ingest = store.run(Ingest::new).await?;
-        Ok(Self { store, ingest: Some(ingest), followed: BTreeMap::new(), lock })
+        let (ingest, guard) = store
+            .run(|core| {
+                let guard = LoadGuard::new(core);
+                Ok((Ingest::new(core)?, guard))
+            })
+            .await?;
+        let followed = BTreeMap::new();
+        Ok(Self { store, ingest: Some(ingest), followed, lock, _guard: guard })
     }
 
     /// Adds a document. Blocks now and then to write to the disk.

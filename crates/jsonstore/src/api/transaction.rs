@@ -78,7 +78,7 @@ struct State {
     /// Writes of whole documents that concern nobody, as of this generation of the settings.
     unconcerned: BTreeMap<(u32, Bytes), u64>,
     /// What follows the writes.
-    followed: Vec<Op>,
+    followed: Effects,
     finished: bool,
 }
 
@@ -398,8 +398,9 @@ impl Transaction {
     /// no index in a collection that is written it is logged when first polled.
     pub async fn commit(&self) -> Result<u64> {
         self.check()?;
-        let Effects { ops, marks, .. } = self.follow().await?;
-        self.shared.state.lock().followed = ops;
+        let mut followed = self.follow().await?;
+        let marks = std::mem::take(&mut followed.marks);
+        self.shared.state.lock().followed = followed;
         let core = Arc::clone(self.core());
         let needs_read = {
             let state = self.shared.state.lock();
@@ -749,7 +750,7 @@ impl Transaction {
     fn submit_writes(
         &self,
         writes: BTreeMap<(u32, Bytes), Write>,
-        followed: Vec<Op>,
+        mut followed: Effects,
         reads: &ReadSet,
         hold: Option<&Hold>,
         is_async: bool,
@@ -759,7 +760,8 @@ impl Transaction {
         let mut hashes = patched.map(|((ks, key), _)| hash_key(*ks, key));
         // Two writers of different fields meet here; each sees the other's result.
         let _latches = core.latches(&mut hashes);
-        let mut ops = Vec::with_capacity(writes.len() + followed.len());
+        let more = followed.ops.len() + followed.stamped.len();
+        let mut ops = Vec::with_capacity(writes.len() + more);
         for ((keyspace, key), write) in writes {
             let value = match write {
                 Write::Put(value) => Some(value),
@@ -771,7 +773,9 @@ impl Transaction {
             };
             ops.push(Op { keyspace, key, value });
         }
-        ops.extend(followed);
+        ops.extend(followed.ops);
+        let _stamped = core.stamp(&mut followed.stamped);
+        ops.extend(followed.stamped);
         let reads = hold.filter(|h| h.serializable).map(|h| (reads, h.seq));
         core.submit(&ops, reads, is_async)
     }

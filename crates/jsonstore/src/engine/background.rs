@@ -538,6 +538,9 @@ impl Threads {
                 let builder = std::thread::Builder::new().name(format!("jsonstore-{name}"));
                 threads.extend(builder.spawn(move || run(&core)));
             }
+            let core = Arc::clone(core);
+            let builder = std::thread::Builder::new().name("jsonstore-text".into());
+            threads.extend(builder.spawn(move || text_loop(&core)));
         }
         Self(Mutex::new(threads))
     }
@@ -614,6 +617,20 @@ fn index_loop(core: &Arc<Core>) {
         if !core.step_indexes() {
             let waits = core.has_index_jobs();
             core.wait_for_work(&mut seen, if waits { Duration::from_millis(1) } else { TICK * 4 });
+        }
+    }
+}
+
+fn text_loop(core: &Arc<Core>) {
+    let mut seen = 0;
+    while !core.stop.load(Ordering::Relaxed) {
+        match core.keep_text() {
+            Ok(true) => {}
+            Ok(false) => core.wait_for_work(&mut seen, TICK),
+            Err(e) => {
+                core.note_failure(&e);
+                std::thread::sleep(TICK);
+            }
         }
     }
 }

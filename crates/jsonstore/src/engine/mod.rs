@@ -86,6 +86,8 @@ pub(crate) struct Core {
     pub(crate) index_jobs: Mutex<std::collections::VecDeque<crate::index::Job>>,
     /// Held while settings change.
     pub(crate) settings_lock: Mutex<()>,
+    pub(crate) text: crate::text::Registry,
+    pub(crate) upkeep: crate::text::UpkeepGate,
     latches: Vec<Mutex<()>>,
     cursors: Mutex<[Vec<u8>; LEVELS]>,
     /// Only one flush and one compaction at a time.
@@ -281,6 +283,11 @@ impl Core {
     pub(crate) fn keyspaces(&self) -> Vec<(String, u32, KeyspaceKind)> {
         let catalogue = self.catalogue.read();
         catalogue.iter().map(|(name, (number, kind))| (name.clone(), *number, *kind)).collect()
+    }
+
+    /// The store is about to close: long work should give up.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     pub(crate) fn segments_dir(&self) -> PathBuf {

@@ -294,6 +294,8 @@ fn build(
         states: ArcSwap::default(),
         index_jobs: Mutex::default(),
         settings_lock: Mutex::new(()),
+        text: crate::text::Registry::default(),
+        upkeep: crate::text::UpkeepGate::default(),
         latches: (0..64).map(|_| Mutex::new(())).collect(),
         cursors: Mutex::default(),
         flush_lock: Mutex::new(()),

@@ -21,6 +21,8 @@ pub struct VerifyReport {
     pub documents: u64,
     /// Entries of indexes, all in agreement with the documents.
     pub index_entries: u64,
+    /// Text indexes compared with their documents, both ways.
+    pub text_indexes: u64,
 }
 
 impl Core {
@@ -56,6 +58,11 @@ impl Core {
                 report.documents += self.verify_documents(&name, number)?;
                 report.index_entries += self.verify_indexes(number)?;
             }
+        }
+        let hold = Hold::new(self, false, 0);
+        for state in self.text.all() {
+            state.verify(self, hold.seq)?;
+            report.text_indexes += 1;
         }
         Ok(report)
     }

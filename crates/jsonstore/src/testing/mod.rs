@@ -5,9 +5,11 @@ mod env;
 mod fuzz;
 mod generate;
 mod naive;
+mod naive_text;
 mod oracle;
 mod queries;
 mod registers;
+mod text_world;
 mod world;
 
 pub use self::{
@@ -16,9 +18,11 @@ pub use self::{
     fuzz::{TARGETS, mutate, run_target, sample, write_seed},
     generate::Cases,
     naive::naive_pipeline,
+    naive_text::NaiveText,
     oracle::{naive_matches, order},
     queries::{aggregate, json_patch, matches_text, merge_patch, sorted},
     registers::{Access, Registers, check_registers},
+    text_world::{TextReport, TextWorld},
     world::{Profile, Report, World, small_options},
 };
 pub use crate::vfs::sim::{Chooser, FaultKind, FaultPlan, SECTOR, SimVfs};
@@ -66,6 +70,14 @@ pub mod hooks {
     /// Whether indexes are still to be built or emptied.
     pub fn has_index_jobs(store: &Store) -> bool {
         store.core().has_index_jobs()
+    }
+
+    /// Does one piece of work on some text index.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn step_text(store: &Store) -> crate::Result<bool> {
+        store.core().keep_text()
     }
 
     /// What the ticker does.

@@ -82,6 +82,8 @@ pub fn small_options(vfs: &SimVfs, env: &Arc<SimEnv>) -> Options {
     options.l0_trigger = 2;
     options.memory_budget = 64 << 10;
     options.disk_reserve_bytes = 1 << 10;
+    options.text_fold_changes = 3;
+    options.text_build_bytes = 600;
     options
 }
 

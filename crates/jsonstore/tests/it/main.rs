@@ -22,5 +22,6 @@ mod rot;
 mod simulation;
 mod small_worlds;
 mod suites;
+mod text;
 mod transfer;
 mod updates;
