@@ -513,12 +513,7 @@ async fn find_igd(options: &MapperOptions, gateway: &Gateway) -> Result<Option<I
         gateway: address,
         duration: options.search_timeout,
     };
-    // An answer from elsewhere cannot be about the way out that we use.
-    let trust = |sender: IpAddr| {
-        sender == gateway.address
-            || (gateway::is_local(sender) && gateway.shares_network_with(sender))
-    };
-    let mut responses = ssdp::search(&search, trust).await?;
+    let mut responses = ssdp::search(&search, |sender| is_trusted(gateway, sender)).await?;
     responses.sort_by_key(|response| response.location.host() != gateway.address);
     let (mut unconnected, mut worst) = (None, None);
     for response in responses.iter().take(DEVICES_MAX) {
@@ -538,6 +533,13 @@ async fn find_igd(options: &MapperOptions, gateway: &Gateway) -> Result<Option<I
         (None, Some(error)) => Err(error),
         (None, None) => Ok(None),
     }
+}
+
+/// Whether an answer to a search is looked at. One from elsewhere cannot be about the way out that we use, and nobody
+/// in the internet has a say in it.
+fn is_trusted(gateway: &Gateway, sender: IpAddr) -> bool {
+    let is_near = gateway::is_local(sender) && gateway.shares_network_with(sender);
+    !gateway::is_public(sender) && (sender == gateway.address || is_near)
 }
 
 /// What PCP or NAT-PMP made, with a look at UPnP's table where there is one.
@@ -571,3 +573,28 @@ fn ipv6(address: IpAddr) -> Result<Ipv6Addr, MapError> {
 
 /// More gateways in one network would be a strange network.
 const DEVICES_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_answer_a_search() {
+        let check = |gateway: &Gateway, sender: &str, want: bool| {
+            assert_eq!(is_trusted(gateway, sender.parse().unwrap()), want, "{sender}");
+        };
+        let at = |router: [u8; 4], own: [u8; 4]| Gateway::new(router.into(), own.into(), 24);
+        let usual = at([192, 168, 1, 1], [192, 168, 1, 2]);
+        check(&usual, "192.168.1.1", true);
+        check(&usual, "192.168.1.66", true); // a repeater
+        for stranger in ["192.168.2.1", "10.0.0.1", "100.64.0.1", "8.8.8.8", "fe80::1"] {
+            check(&usual, stranger, false);
+        }
+        let shared = at([100, 64, 0, 1], [100, 64, 0, 2]);
+        check(&shared, "100.64.0.1", true);
+        check(&shared, "100.64.0.66", false); // another customer of the same provider
+        let public = at([11, 0, 0, 1], [11, 0, 0, 2]);
+        check(&public, "11.0.0.1", false);
+        check(&public, "11.0.0.66", false);
+    }
+}

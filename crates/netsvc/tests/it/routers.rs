@@ -200,6 +200,44 @@ async fn hostile_answers_are_refused() {
     }
 }
 
+/// The description was fine, and what comes after it is not.
+#[tokio::test]
+async fn hostile_answers_to_actions_are_refused() {
+    let envelope = |inside: String| {
+        format!("<s:Envelope xmlns:s=\"x\"><s:Body>{inside}</s:Body></s:Envelope>")
+    };
+    let redirect = "HTTP/1.1 307 X\r\nLocation: http://127.0.0.2/ctl\r\nContent-Length: 0\r\n\r\n";
+    let address = |text: &str| {
+        let tag = "GetExternalIPAddressResponse";
+        let address = format!("<NewExternalIPAddress>{text}</NewExternalIPAddress>");
+        http(200, &envelope(format!("<u:{tag} xmlns:u=\"x\">{address}</u:{tag}>")))
+    };
+    let bomb = format!("<!DOCTYPE a [<!ENTITY b \"c\">]>{}", envelope("&b;".to_owned()));
+    let check = async |name: &str, raw: Option<Vec<u8>>, want: fn(&MapError) -> bool| {
+        let mut tasks = JoinSet::new();
+        let (fake, options) = Fake::start(&mut tasks).await;
+        let mapper = PortMapper::discover(options).await.unwrap();
+        fake.with(|inner| {
+            inner.drips = raw.is_none();
+            inner.raw = raw;
+        });
+        let began = Instant::now();
+        let error = mapper.external_address().await.unwrap_err();
+        assert!(want(&error), "{name}: {error:?}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{name}: {:?}", began.elapsed());
+    };
+    let is_hostile: fn(&MapError) -> bool = |error| matches!(error, MapError::Hostile { .. });
+    check("a redirect", Some(redirect.into()), is_hostile).await;
+    check("huge XML", Some(http(200, &envelope(" ".repeat(400_000)))), is_hostile).await;
+    check("many elements", Some(http(200, &envelope("<a/>".repeat(30_000)))), is_hostile).await;
+    check("entities", Some(http(200, &bomb)), is_hostile).await;
+    check("slow drip", None, |error| matches!(error, MapError::Timeout { .. })).await;
+    check("no address", Some(address("http://127.0.0.2/")), |error| {
+        matches!(error, MapError::NotConnected { .. } | MapError::Protocol { .. })
+    })
+    .await;
+}
+
 /// A NAT-PMP server that answers by `answer`, and options that lead to it.
 async fn natpmp(
     tasks: &mut JoinSet<()>,
