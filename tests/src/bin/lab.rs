@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use hearth_e2e::lab::{
-    self, FOLDER, Lab, peer,
+    self, FOLDER, Lab, peer, picture,
     scenario::{self, Scenario},
     world,
 };
@@ -18,6 +18,7 @@ use hearth_e2e::lab::{
 const HELP: &str = "\
 lab list                            worlds and scenarios
 lab run [--jobs N] all|SCENARIO...  play scenarios, each in a lab of its own
+lab pictures FOLDER                 draw the manual's pictures of a terminal (docs/src/images)
 lab shell [WORLD]                   a shell on the machine at home; `ip netns exec internet CMD` is elsewhere
 ";
 /// A scenario that takes longer hangs.
@@ -38,6 +39,8 @@ fn run(args: &[String]) -> anyhow::Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["list"] => list(),
+        ["pictures", folder] if lab::is_inside() => return picture::draw(folder.as_ref()),
+        ["pictures", _] => return lab::enter(),
         ["peer", ..] => return peer::run(&args[1..]),
         ["play", name] if lab::is_inside() => return play(name),
         ["run", "--jobs", jobs, names @ ..] => return run_all(jobs.parse()?, names),

@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::{
-    DOMAIN, HOME, Lab, NAME_SERVERS, PUBLIC, TSIG_NAME, TSIG_SECRET, keeping, settings, site,
-    web_root,
+    DOMAIN, HOME, Lab, NAME_SERVERS, PUBLIC, TSIG_NAME, TSIG_SECRET, keeping, one_shots, settings,
+    site, web_root,
     world::{self, IPV6, MEMBERS_ONLY, SOUND, World},
 };
 
@@ -48,7 +48,7 @@ pub fn all() -> Vec<Scenario> {
 }
 
 #[rustfmt::skip]
-fn plays() -> [(&'static str, World, &'static str, Play); 14] {
+fn plays() -> [(&'static str, World, &'static str, Play); 15] {
     [
         ("plumbing", SOUND, "the lab itself: a mapping, an update of the zone, the CA", plumbing),
         ("up", SOUND, "`hearth up` to public HTTPS, by the first challenge that works", site::by_http),
@@ -63,7 +63,8 @@ fn plays() -> [(&'static str, World, &'static str, Play); 14] {
         ("renew-ari", SOUND, "the CA suggests to renew earlier", keeping::renews_by_suggestion),
         ("renew-silence", SOUND, "it is time to renew, and the CA never answers", keeping::authority_is_silent),
         ("cert", SOUND, "`hearth cert` issues, renews, lists and revokes by each challenge", site::cert),
-        ("port-map", SOUND, "`hearth port-map` adds, lists and deletes by each protocol", port_map),
+        ("port-map", SOUND, "`hearth port-map`: each thing it does, and each way it ends", one_shots::port_map),
+        ("ddns", SOUND, "`hearth ddns update`: each way it ends", one_shots::ddns),
     ]
 }
 
@@ -122,29 +123,6 @@ fn plumbing(lab: &mut Lab) -> anyhow::Result<()> {
     ensure!(directory.contains("newOrder"), "{directory}");
     let echo = lab.fetch("home", &["--cacert", &web_root(), "https://echo2.example/"])?;
     ensure!(echo.trim() == PUBLIC, "the echo says {echo}");
-    Ok(())
-}
-
-fn port_map(lab: &mut Lab) -> anyhow::Result<()> {
-    let hearth = |args: &[&str]| said(lab.hearth(args)?);
-    let external = hearth(&["port-map", "external-ip"])?;
-    ensure!(external.trim() == PUBLIC, "the external address is {external}");
-    for method in ["pcp", "nat-pmp", "upnp"] {
-        hearth(&["port-map", "--method", method, "add", "80"])?;
-        let rules = said(lab.host("router", "nft", &["list", "ruleset"]))?;
-        ensure!(rules.contains("dnat ip to 192.168.77.10:80"), "{method}: {rules}");
-        // Another process may take away what one has made.
-        hearth(&["port-map", "--method", method, "delete", "80"])?;
-        let rules = said(lab.host("router", "nft", &["list", "ruleset"]))?;
-        ensure!(!rules.contains("dnat ip to 192.168.77.10:80"), "{method} left: {rules}");
-    }
-    hearth(&["port-map", "add", "8443", "--to", "443"])?;
-    let list = hearth(&["port-map", "list", "--json"])?;
-    let list: serde_json::Value = serde_json::from_str(&list)?;
-    ensure!(list["mappings"][0]["external_port"] == 8443, "{list}");
-    let elsewhere = ["port-map", "add", "81", "--to-address", "192.168.77.20"];
-    let refused = lab.hearth(&elsewhere)?.output()?;
-    ensure!(refused.status.code() == Some(8), "secure mode: {refused:?}");
     Ok(())
 }
 

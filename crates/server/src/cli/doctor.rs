@@ -1,5 +1,7 @@
 //! `hearth doctor`
 
+use std::io::stdout;
+
 use clap::Args;
 use hearth_netsvc::dns::Name;
 
@@ -55,32 +57,36 @@ pub(super) fn run(args: &DoctorArgs, color: ColorChoice) -> Exit {
             return Answer::refused(why).with_exit(Exit::Usage).tell(args.json);
         }
     };
-    one_shot::run(examine(domain, &network), args.json)
+    let has_color = color.is_wanted(&stdout());
+    one_shot::run(examine(domain, &network, has_color), args.json)
 }
 
-async fn examine(domain: Name, network: &Network) -> Answer {
+async fn examine(domain: Name, network: &Network, has_color: bool) -> Answer {
     let is_serving = crate::status::is_running();
     let facts = Gatherer { domain, network, is_serving }.gather().await;
     let diagnoses = diagnose(&facts);
     let json = serde_json::to_value(&diagnoses).unwrap_or_default();
-    let answer = Answer::done(tell(&facts, &diagnoses))
+    let answer = Answer::done(tell(&facts, &diagnoses, has_color))
         .with("healthy", diagnoses.is_empty())
         .with("diagnoses", json)
         .with("facts", serde_json::to_value(&facts).unwrap_or_default());
     if diagnoses.is_empty() { answer } else { answer.with_exit(Exit::Unwell) }
 }
 
-fn tell(facts: &Facts, diagnoses: &[Diagnosis]) -> String {
+fn tell(facts: &Facts, diagnoses: &[Diagnosis], has_color: bool) -> String {
     let mut lines = vec![format!("hearth doctor: {}", facts.domain), String::new()];
     lines.extend(checks(facts));
     for diagnosis in diagnoses {
         let Diagnosis { code, severity, title, cause, fix } = diagnosis;
-        let severity = match severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Unknown => "unknown",
+        let (severity, color) = match severity {
+            Severity::Error => ("error", "\x1b[31m"),
+            Severity::Warning => ("warning", "\x1b[33m"),
+            Severity::Unknown => ("unknown", "\x1b[33m"),
         };
-        lines.push(format!("\n{severity}[{code}]: {title}\n  cause: {cause}\n  fix:   {fix}"));
+        let (color, reset) = if has_color { (color, "\x1b[0m") } else { ("", "") };
+        lines.push(format!(
+            "\n{color}{severity}[{code}]{reset}: {title}\n  cause: {cause}\n  fix:   {fix}"
+        ));
     }
     if diagnoses.is_empty() {
         lines.push("\nEverything was seen to work.".to_owned());

@@ -507,7 +507,7 @@ fn not_seen(facts: &Facts) -> Finding {
     say(
         format!("nobody has tried port {unseen} from outside"),
         format!(
-            "run `hearth probe {}` on a machine elsewhere, or name one in `probe.server`",
+            "run `hearth probe {}` on a machine elsewhere, or name one in `outside.probe`",
             facts.domain
         ),
     )
