@@ -26,7 +26,7 @@ cargo xtask TASK [OPTIONS]
   lab list|run|shell [..]       a household behind a router, in network namespaces; needs root
   loom                          the store's loom models
   sanitize                      the store's tests under sanitizers; needs a nightly toolchain
-  fuzz [SECONDS]                every fuzz target for SECONDS (default 60); needs a nightly toolchain
+  fuzz [SECONDS] [TARGET]...    fuzz targets, all or these, for SECONDS each (default 60); needs a nightly toolchain
 ";
 
 fn main() -> ExitCode {

@@ -61,6 +61,7 @@ fn check(input: &[u8]) {
             assert_eq!(seen, want, "{shown}");
             check_with_httparse(input, &seen);
             check_again(&seen, facts);
+            check_next(input, &seen);
         }
         // What is incomplete may be refused already, or be refused only at its end.
         (Verdict::Refused, Verdict::Refused | Verdict::Incomplete) => {}
@@ -107,13 +108,32 @@ fn check_again(seen: &Understood, facts: Option<Facts>) {
     assert_eq!(*again, *seen, "{}", plain.escape_ascii());
 }
 
+/// What follows an accepted head is understood as if nothing had come before it.
+fn check_next(input: &[u8], seen: &Understood) {
+    if seen.rest.is_empty() {
+        return;
+    }
+    let (mut parser, mut buffer) = (HeadParser::default(), BytesMut::new());
+    let first = parse_with(&mut parser, &mut buffer, [input]);
+    assert!(matches!(first, Verdict::Accepted(_)), "{}", input.escape_ascii());
+    let next = parse_with(&mut parser, &mut buffer, [&[][..]]);
+    assert_eq!(next, parse([&seen.rest[..]]), "behind another: {}", input.escape_ascii());
+}
+
 fn parse<const N: usize>(pieces: [&[u8]; N]) -> Verdict {
+    parse_with(&mut HeadParser::default(), &mut BytesMut::new(), pieces)
+}
+
+fn parse_with<const N: usize>(
+    parser: &mut HeadParser,
+    input: &mut BytesMut,
+    pieces: [&[u8]; N],
+) -> Verdict {
     let (limits, info) = (Limits::default(), Arc::<ConnectionInfo>::default());
-    let (mut parser, mut input) = (HeadParser::default(), BytesMut::new());
     let mut pieces = pieces.into_iter();
     while let Some(piece) = pieces.next() {
         input.extend_from_slice(piece);
-        match parser.parse(&mut input, &limits, &info) {
+        match parser.parse(input, &limits, &info) {
             Ok(None) => {}
             Err(refusal) => {
                 assert!(refusal.status().is_client_error() || refusal.status().is_server_error());
