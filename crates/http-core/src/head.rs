@@ -211,8 +211,11 @@ impl Head {
     #[must_use]
     pub fn host_bytes(&self) -> Option<&[u8]> {
         let authority = self.bytes(self.authority?);
-        let port_len = authority.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-        match authority.split_at(authority.len() - port_len).0 {
+        let mut rest = authority;
+        while let [before @ .., b'0'..=b'9'] = rest {
+            rest = before;
+        }
+        match rest {
             [host @ .., b':'] => Some(host),
             _ => Some(authority),
         }

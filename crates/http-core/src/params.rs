@@ -37,6 +37,13 @@ impl PathParams {
         Self { names: Some(names), ranges: all, host_count }
     }
 
+    /// None, in the memory of these.
+    pub(crate) fn clear(&mut self) {
+        if self.names.is_some() {
+            *self = Self::default();
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

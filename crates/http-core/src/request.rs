@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{Extensions, Method, Version};
 
 use crate::{
@@ -27,6 +27,10 @@ struct Parts {
     connection: Arc<ConnectionInfo>,
     extensions: Extensions,
     stream_id: u32,
+    /// Memory for the text of heads, [`TEXT_BYTES`] large, while the head does not have it.
+    text: Bytes,
+    /// Whether the head has it.
+    lent_text: bool,
 }
 
 impl Default for Parts {
@@ -38,9 +42,50 @@ impl Default for Parts {
             connection: Arc::default(),
             extensions: Extensions::new(),
             stream_id: 0,
+            text: Bytes::new(),
+            lent_text: false,
         }
     }
 }
+
+impl Parts {
+    /// Memory for the text of a head that nobody has a part of.
+    fn own_text(&mut self) -> Option<BytesMut> {
+        let text = std::mem::take(&mut self.text);
+        if text.is_empty() {
+            return Some(new_text());
+        }
+        match text.try_into_mut() {
+            Ok(mut text) => {
+                text.clear();
+                Some(text)
+            }
+            Err(text) => {
+                self.text = text;
+                None
+            }
+        }
+    }
+
+    /// Takes the memory back from the head that is going to be replaced.
+    fn return_text(&mut self) {
+        if std::mem::take(&mut self.lent_text) {
+            self.text = std::mem::take(&mut self.head.memory);
+        }
+    }
+}
+
+/// Memory for the text of heads.
+fn new_text() -> BytesMut {
+    let mut text = BytesMut::with_capacity(TEXT_BYTES);
+    // Only memory that was shared once can be frozen and thawed again without an allocation.
+    drop(text.split_to(0));
+    text
+}
+
+/// Heads up to this size are copied, which costs less than to share the buffer that they came in: to count
+/// who has a part of that takes two locked instructions.
+const TEXT_BYTES: usize = 1024;
 
 thread_local! {
     static POOL: Pool<Box<Parts>> = const { Pool::new(128) };
@@ -65,6 +110,21 @@ impl Request {
             memory.connection = connection.clone();
         }
         Self { memory: Some(memory) }
+    }
+
+    /// Takes the text of the head, `len` bytes, off the front of `input`.
+    pub(crate) fn take_text(&mut self, input: &mut BytesMut, len: usize) {
+        let parts = self.parts_mut();
+        parts.return_text();
+        match if len <= TEXT_BYTES { parts.own_text() } else { None } {
+            Some(mut text) => {
+                text.extend_from_slice(input.get(..len).unwrap_or_default());
+                input.advance(len);
+                parts.head.memory = text.freeze();
+                parts.lent_text = true;
+            }
+            None => parts.head.memory = input.split_to(len).freeze(),
+        }
     }
 
     /// A GET request without a connection, for tests.
@@ -102,7 +162,9 @@ impl Request {
     /// Replaces the head, as a rewrite of the target does. Path parameters are ranges of the old target: set them
     /// anew.
     pub fn set_head(&mut self, head: Head) {
-        self.parts_mut().head = head;
+        let parts = self.parts_mut();
+        parts.return_text();
+        parts.head = head;
     }
 
     /// The method.
@@ -274,10 +336,16 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if let Some(mut memory) = self.memory.take() {
+            memory.return_text();
             memory.head.clear();
-            memory.body = Body::Empty;
-            memory.params = PathParams::default();
-            memory.extensions = Extensions::new();
+            // Most have none of these: a look is cheaper than to drop nothing.
+            if !matches!(memory.body, Body::Empty) {
+                memory.body = Body::Empty;
+            }
+            memory.params.clear();
+            if !memory.extensions.is_empty() {
+                memory.extensions = Extensions::new();
+            }
             memory.stream_id = 0;
             pool::give(&POOL, memory);
         }

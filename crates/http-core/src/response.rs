@@ -288,9 +288,13 @@ impl Drop for Response {
             // One by one: what is moved less is stored and loaded less.
             memory.status = StatusCode::OK;
             memory.headers.clear();
-            memory.body = Body::Empty;
+            if !matches!(memory.body, Body::Empty) {
+                memory.body = Body::Empty;
+            }
             memory.prepared = None;
-            memory.extensions = Extensions::new();
+            if !memory.extensions.is_empty() {
+                memory.extensions = Extensions::new();
+            }
             memory.on_upgrade = None;
             pool::give(&POOL, memory);
         }

@@ -68,6 +68,9 @@ pub enum StartError {
 
 /// Threads of a worker that read files for connections which cannot have them sent by the kernel.
 const BLOCKING_THREADS_MAX: usize = 64;
+/// Turns of connections between two looks for new events, at some 10 to 30 µs each. Many, because a peer
+/// that finds several answers need be woken only once.
+const EVENT_INTERVAL: u32 = 128;
 
 type MakeService = Box<dyn FnOnce(&Listener, SocketAddr) -> Arc<dyn Serve> + Send>;
 
@@ -371,6 +374,7 @@ impl Shared {
             }
         };
         builder.thread_name("hearth-shared").max_blocking_threads(BLOCKING_THREADS_MAX);
+        builder.event_interval(EVENT_INTERVAL);
         let (parked, unparked) = (worker.clone(), worker.clone());
         builder
             .on_thread_park(move || parked.pulse.park())

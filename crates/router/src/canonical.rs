@@ -87,11 +87,10 @@ fn has_structure(word: u64, before: u64) -> u64 {
     ((slash << 8) | before_is_slash) & (slash | dot)
 }
 
-/// The high bit of each byte that is zero, and no other bit.
+/// The high bit of each byte that is zero; bits above the first may be false, where a byte is 1.
 #[inline]
 fn zero_bytes(word: u64) -> u64 {
-    let low = word & repeat(0x7f);
-    !((low + repeat(0x7f)) | word | repeat(0x7f))
+    word.wrapping_sub(repeat(0x01)) & !word & repeat(0x80)
 }
 
 #[inline]

@@ -121,8 +121,17 @@ pub(crate) fn put_status_line(out: &mut Vec<u8>, status: StatusCode) {
 #[inline]
 pub(crate) fn put_length(out: &mut Vec<u8>, len: u64) {
     out.extend_from_slice(b"content-length: ");
-    out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+    match len {
+        0..10 => out.push(digit(len)),
+        10..100 => out.extend_from_slice(&[digit(len / 10), digit(len % 10)]),
+        _ => out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes()),
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The decimal digit of a number below ten.
+fn digit(number: u64) -> u8 {
+    b'0' + number as u8
 }
 
 /// Whether a response with this status never has content (RFC 9110 §6.4.1).

@@ -62,6 +62,28 @@ pub(crate) struct FieldCheck {
     accepts_trailers: bool,
 }
 
+/// The last Host that was found in order: requests that come together name the same one, and need no second
+/// look at it.
+#[derive(Debug, Default)]
+pub(crate) struct KnownHost {
+    text: [u8; 32],
+    len: usize,
+}
+
+impl KnownHost {
+    fn is_valid(&mut self, host: &[u8]) -> bool {
+        if self.len > 0 && self.text.get(..self.len) == Some(host) {
+            return true;
+        }
+        let is_valid = is_authority(host);
+        if is_valid && let Some(text) = self.text.get_mut(..host.len()) {
+            text.copy_from_slice(host);
+            self.len = host.len();
+        }
+        is_valid
+    }
+}
+
 /// What stood in all `Transfer-Encoding` fields together.
 #[derive(Debug, Default)]
 struct Codings {
@@ -111,17 +133,18 @@ impl FieldCheck {
 
     /// What all the fields of the head mean.
     pub(crate) fn finish(
-        self,
+        &self,
         head: &[u8],
         method: &Method,
         is_http11: bool,
         target: &Target,
+        known: &mut KnownHost,
     ) -> Result<Facts, Refusal> {
         let framing = self.framing(is_http11)?;
         let host = self.host.map(|host| host.of(head));
         // RFC 9112 §3.2: exactly one Host; HTTP/1.0 knew none.
         let host_is_missing = host.is_none() && is_http11;
-        if self.many_hosts || host_is_missing || host.is_some_and(|host| !is_authority(host)) {
+        if self.many_hosts || host_is_missing || host.is_some_and(|host| !known.is_valid(host)) {
             return Err(Refusal::Host);
         }
         if let (Some(authority), Some(host)) = (target.authority, host)

@@ -7,7 +7,7 @@ use http::{Method, Version};
 
 use super::{
     classes::{is_value_byte, target_len, token_len, value_len},
-    fields::{Facts, FieldCheck},
+    fields::{Facts, FieldCheck, KnownHost},
     refusal::Refusal,
     target::Target,
 };
@@ -40,6 +40,7 @@ pub(crate) struct HeadParser {
     line: Option<RequestLine>,
     slots: Slots,
     check: FieldCheck,
+    host: KnownHost,
 }
 
 #[derive(Debug)]
@@ -81,7 +82,17 @@ impl HeadParser {
     }
 
     /// Skips one empty line; answers whether bytes of a head follow.
+    #[inline]
     fn skip_line(&mut self, input: &mut BytesMut) -> Result<bool, Refusal> {
+        match input.first() {
+            Some(b'\r' | b'\n') => self.skip_empty_line(input),
+            Some(_) => Ok(true),
+            None => Ok(false),
+        }
+    }
+
+    #[cold]
+    fn skip_empty_line(&mut self, input: &mut BytesMut) -> Result<bool, Refusal> {
         match &input[..] {
             [] => Ok(false),
             [b'\n', ..] => Err(Refusal::BareLf),
@@ -207,22 +218,27 @@ impl HeadParser {
         len: usize,
         info: &Arc<ConnectionInfo>,
     ) -> Result<Parsed, Refusal> {
-        let line = self.line.take().ok_or(Refusal::Malformed)?;
-        let RequestLine { method, span, target, is_http11 } = line;
-        let check = std::mem::take(&mut self.check);
-        (self.line_start, self.searched, self.skipped_line) = (0, 0, false);
+        let line = self.line.as_mut().ok_or(Refusal::Malformed)?;
+        let text = input.get(..len).unwrap_or_default();
+        let facts =
+            self.check.finish(text, &line.method, line.is_http11, &line.target, &mut self.host)?;
         let mut request = Request::vacant(info);
+        request.take_text(input, len);
         let head = request.head_mut();
-        head.memory = input.split_to(len).freeze();
-        head.authority = target.authority.or(check.host());
-        let facts = check.finish(&head.memory, &method, is_http11, &target)?;
-        head.method = method;
-        head.version = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
-        head.target = span;
-        head.path = target.path;
-        head.query = target.query;
+        head.authority = line.target.authority.or(self.check.host());
+        // A vacant head has this method already, and most requests too.
+        if line.method != Method::GET {
+            head.method = std::mem::take(&mut line.method);
+        }
+        head.version = if line.is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
+        head.target = line.span;
+        head.path = line.target.path;
+        head.query = line.target.query;
         // The list that the last request left serves for the next head.
         std::mem::swap(&mut head.slots, &mut self.slots);
+        self.line = None;
+        self.check = FieldCheck::default();
+        (self.line_start, self.searched, self.skipped_line) = (0, 0, false);
         Ok(Parsed { request, facts })
     }
 }

@@ -87,8 +87,17 @@ pub(crate) fn is_authority(text: &[u8]) -> bool {
 }
 
 fn is_port(port: &[u8]) -> bool {
-    let fits = port.len() < 5 || (port.len() == 5 && port <= b"65535".as_slice());
-    fits && port.iter().all(u8::is_ascii_digit)
+    if port.len() > 5 {
+        return false;
+    }
+    let mut number = 0;
+    for byte in port {
+        if !byte.is_ascii_digit() {
+            return false;
+        }
+        number = number * 10 + u32::from(byte - b'0');
+    }
+    number <= u32::from(u16::MAX)
 }
 
 /// Whether two authorities name the same host and port.

@@ -164,7 +164,8 @@ fn model(input: &[u8]) -> Verdict {
     // A head without fields ends with its request line and the empty line, which overlap here.
     let Some(end) = end else { return Verdict::Incomplete };
     let (head, rest) = input.split_at(end + 4);
-    match model_lines(head) {
+    let is_within = head.len() <= Limits::default().head_bytes_max;
+    match is_within.then(|| model_lines(head)).flatten() {
         Some(mut understood) => {
             understood.rest = rest.to_vec();
             Verdict::Accepted(Box::new(understood))
@@ -182,8 +183,15 @@ fn model_lines(head: &[u8]) -> Option<Understood> {
         return None;
     }
     let (first, rest) = lines.split_first()?;
+    let limits = Limits::default();
+    if rest.len() > limits.header_count_max {
+        return None;
+    }
     let [method, target, version] = first.split(' ').collect::<Vec<_>>().try_into().ok()?;
     if !is_token(method) || method.len() > 32 || method == "CONNECT" {
+        return None;
+    }
+    if target.len() > limits.target_bytes_max {
         return None;
     }
     let is_http11 = match version {

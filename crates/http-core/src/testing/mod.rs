@@ -44,4 +44,23 @@ mod tests {
             fuzz_chunked(&data);
         }
     }
+
+    /// Found by fuzzing: the model knew no limits.
+    #[test]
+    fn heads_at_their_limits() {
+        for fields in [99, 100] {
+            let head =
+                ["GET / HTTP/1.1\r\nhost: a\r\n", &"x: y\r\n".repeat(fields), "\r\n"].concat();
+            fuzz_head(head.as_bytes());
+        }
+        for len in [8191, 8192] {
+            let target = "a".repeat(len);
+            fuzz_head(format!("GET /{target} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
+        }
+        for len in [16_384, 16_385] {
+            let front = "GET / HTTP/1.1\r\nhost: a\r\nx: ";
+            let value = "y".repeat(len - front.len() - 4);
+            fuzz_head(format!("{front}{value}\r\n\r\n").as_bytes());
+        }
+    }
 }
