@@ -47,6 +47,8 @@ enum Act {
     Silent,
     /// A head without an end.
     HalfHead,
+    /// A head whose lines come seconds after each other.
+    TypedHead,
     /// A request, then nothing.
     Idle,
     /// A large response that the client does not read.
@@ -91,7 +93,9 @@ const TABLE: &[Row] = &[
     ("handler too slow", |l| l.handler_timeout = Some(SHORT), Act::Slow, Status(503)),
     ("expectation", |_| {}, Act::Expect, Status(417)),
     ("no first request", |l| l.first_request_timeout = SHORT, Act::Silent, Closed),
-    ("head too slow", |l| l.head_timeout = SHORT, Act::HalfHead, Closed),
+    ("head too long", |l| l.head_timeout = SHORT, Act::HalfHead, Closed),
+    ("head too slow", |l| l.head_rate_grace = SHORT, Act::HalfHead, Closed),
+    ("head typed by hand", |_| {}, Act::TypedHead, Status(200)),
     ("idle", |l| l.idle_timeout = SHORT, Act::Idle, Closed),
     ("nobody reads", |l| l.write_stall_timeout = SHORT, Act::Unread, Closed),
     ("requests", |l| l.requests_per_connection_max = 5, Act::Repeat, Answers(5)),
@@ -168,6 +172,9 @@ async fn perform(
     if matches!(act, Act::Silent | Act::HalfHead) {
         return until_closed(protocol, act, server, tls).await;
     }
+    if let Act::TypedHead = act {
+        return typed_head(protocol, server, tls).await;
+    }
     match protocol {
         Protocol::H1 => over_h1(act, server.plain).await,
         Protocol::H2c => over_h2(act, Box::new(TcpStream::connect(server.plain).await?)).await,
@@ -220,6 +227,49 @@ async fn until_closed(
         anyhow::ensure!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
     }
     Ok(Seen::Answers(0))
+}
+
+/// A head in three parts, seconds after each other: far below the least rate, within the grace.
+async fn typed_head(
+    protocol: Protocol,
+    server: &Running,
+    tls: Arc<ClientConfig>,
+) -> anyhow::Result<Seen> {
+    let mut stream: Box<dyn Stream> = match protocol {
+        Protocol::H2Tls => connect_tls(server.tls, tls).await?,
+        _ => Box::new(TcpStream::connect(server.plain).await?),
+    };
+    let parts = if protocol == Protocol::H1 {
+        [&b"GET / HTTP/1.1\r\n"[..], b"host: localhost\r\n", b"\r\n"].map(<[u8]>::to_vec)
+    } else {
+        let block = frames::request("GET", "/");
+        let (front, back) = block.split_at(block.len() / 2);
+        let mut first = frames::PREFACE.to_vec();
+        first.extend(frames::frame(frames::SETTINGS, 0, 0, &[]));
+        first.extend(frames::frame(frames::HEADERS, frames::END_STREAM, 1, front));
+        let end = frames::frame(frames::CONTINUATION, frames::END_HEADERS, 1, back);
+        let (middle, last) = end.split_at(12);
+        [first, middle.to_vec(), last.to_vec()]
+    };
+    for part in parts {
+        stream.write_all(&part).await?;
+        tokio::time::sleep(Duration::from_millis(800)).await;
+    }
+    if protocol == Protocol::H1 {
+        return Ok(Seen::Status(read_h1(&mut stream).await?.context("closed without an answer")?));
+    }
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+        stream.read_exact(&mut payload).await?;
+        if head[3] == frames::HEADERS {
+            // RFC 7541, appendix A: 8 is `:status: 200`.
+            anyhow::ensure!(payload.first() == Some(&0x88), "{payload:?}");
+            return Ok(Seen::Status(200));
+        }
+        anyhow::ensure!(head[3] != frames::GOAWAY, "{payload:?}");
+    }
 }
 
 fn target(act: Act) -> String {

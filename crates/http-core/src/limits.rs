@@ -35,9 +35,12 @@ pub struct Limits {
 
     /// From accept to the end of the TLS handshake. Default 10 s.
     pub handshake_timeout: Duration,
-    /// From the first byte of a head to its end. Answer: 408 and close. Default 10 s.
+    /// From the first byte of a head to its end. Answer: 408 and close. Default 40 s.
     pub head_timeout: Duration,
-    /// Slowest arrival of a head after its first second. Default 256 bytes per second.
+    /// How long a head may take whatever its size: long enough to type one by hand. What takes longer must
+    /// have come at `head_rate_min`. One second while connections are scarce. Default 20 s.
+    pub head_rate_grace: Duration,
+    /// Slowest arrival of a head after its grace; 0 is any. Default 256 bytes per second.
     pub head_rate_min: u64,
     /// From accept to the first byte of the first request. Default 30 s.
     pub first_request_timeout: Duration,
@@ -91,7 +94,8 @@ impl Default for Limits {
             output_bytes_max: 64 * 1024,
             drain_bytes_max: 64 * 1024,
             handshake_timeout: Duration::from_secs(10),
-            head_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(40),
+            head_rate_grace: Duration::from_secs(20),
             head_rate_min: 256,
             first_request_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),

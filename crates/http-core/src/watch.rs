@@ -41,6 +41,10 @@ pub trait Watch: Send + Unpin + 'static {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<WatchEvent>;
     /// Whether the server drains, without consuming the event.
     fn is_draining(&self) -> bool;
+    /// Whether connections are scarce, so that those who are slow have less time.
+    fn is_crowded(&self) -> bool {
+        false
+    }
 }
 
 /// [`Watch`] on tokio's timer, with a [`tokio::sync::watch`] channel as the order to drain.

@@ -81,11 +81,16 @@ impl<T: Transport, W: Watch> Active<'_, T, W> {
         }
     }
 
-    /// A fixed time for the whole head, and a least rate after the first second.
+    /// A fixed time for the whole head, and a least rate after its grace.
     fn head_deadline(&self) -> Instant {
         let limits = &self.core.settings.limits;
-        let by_rate = self.input.len() as u64 / limits.head_rate_min.max(1);
-        let by_rate = Duration::from_secs(1 + by_rate);
+        let Some(earned) = (self.input.len() as u64).checked_div(limits.head_rate_min) else {
+            return self.begun + limits.head_timeout;
+        };
+        // Who waits for the end of many heads may run out of connections.
+        let is_crowded = self.core.watch.is_crowded();
+        let grace = if is_crowded { CROWDED_HEAD_GRACE } else { limits.head_rate_grace };
+        let by_rate = grace.min(limits.head_rate_grace) + Duration::from_secs(earned);
         self.begun + limits.head_timeout.min(by_rate)
     }
 
@@ -260,5 +265,7 @@ fn is_foreign(input: &[u8]) -> bool {
     !is_target(target) && !version.contains(&b'/')
 }
 
+/// How long a head may take while connections are scarce, before its rate counts.
+const CROWDED_HEAD_GRACE: Duration = Duration::from_secs(1);
 /// RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

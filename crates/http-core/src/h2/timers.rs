@@ -73,7 +73,8 @@ impl Timers {
         Self {
             first_request: limits.first_request_timeout,
             idle: limits.idle_timeout,
-            head: limits.head_timeout,
+            // What comes in parts here is a frame or a header block, which nobody types.
+            head: limits.head_timeout.min(limits.head_rate_grace),
             write_stall: limits.write_stall_timeout,
             sweep,
             began: now,
@@ -263,7 +264,7 @@ mod tests {
     #[test]
     fn slow_frames_and_stalled_output() {
         let sight = Sight { inside: Some(3), has_output: true, ..QUIET };
-        assert_eq!(schedule(sight, 60), [(10, Due::SlowFrame), (30, Due::WriteStall)]);
+        assert_eq!(schedule(sight, 60), [(20, Due::SlowFrame), (30, Due::WriteStall)]);
     }
 
     #[test]

@@ -87,8 +87,8 @@ impl Watch for WheelWatch {
     }
 
     fn set_idle_deadline(&mut self, idle_timeout: Duration) {
-        let crowded = self.wheel.crowded.load(Ordering::Relaxed);
-        let timeout = if crowded { idle_timeout.min(CROWDED_IDLE_TIMEOUT) } else { idle_timeout };
+        let timeout =
+            if self.is_crowded() { idle_timeout.min(CROWDED_IDLE_TIMEOUT) } else { idle_timeout };
         let deadline = self.wheel.tick_of(self.now() + timeout);
         self.store_deadline(deadline);
         self.cell.idle_since.store(self.wheel.next_moment(), Ordering::Relaxed);
@@ -107,6 +107,10 @@ impl Watch for WheelWatch {
 
     fn is_draining(&self) -> bool {
         self.wheel.is_draining() || self.cell.shed.load(Ordering::Relaxed)
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.wheel.crowded.load(Ordering::Relaxed)
     }
 }
 
@@ -242,7 +246,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn idle_time_shrinks_when_it_is_crowded() {
         let mut watch = start();
+        assert!(!watch.is_crowded());
         watch.wheel.set_crowded(true);
+        assert!(watch.is_crowded(), "and who sends a head slowly has less time, too");
         let begin = tokio::time::Instant::now();
         watch.set_idle_deadline(seconds(75));
         assert_eq!(event(&mut watch).await, WatchEvent::Deadline);

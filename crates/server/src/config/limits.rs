@@ -50,7 +50,9 @@ section! {
         handshake_timeout: Spanned<HumanDuration> = time(|l| l.handshake_timeout),
         /// From the first byte of a request to the end of its header section; answer: 408.
         header_timeout: Spanned<HumanDuration> = time(|l| l.head_timeout),
-        /// Bytes per second at which a header section must come after its first second; 0 is any.
+        /// How long a header section may take whatever its size; one second while connections are scarce.
+        header_grace: Spanned<HumanDuration> = time(|l| l.head_rate_grace),
+        /// Bytes per second at which a header section must come after its grace; 0 is any.
         min_header_rate: Spanned<ByteSize> = size(|l| l.head_rate_min),
         /// From the connection to the first byte of its first request.
         first_request_timeout: Spanned<HumanDuration> = time(|l| l.first_request_timeout),
@@ -140,6 +142,7 @@ impl Limits {
         let times = [
             (&mut limits.handshake_timeout, "handshake_timeout", &self.handshake_timeout),
             (&mut limits.head_timeout, "header_timeout", &self.header_timeout),
+            (&mut limits.head_rate_grace, "header_grace", &self.header_grace),
             (
                 &mut limits.first_request_timeout,
                 "first_request_timeout",
