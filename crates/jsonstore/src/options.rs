@@ -163,6 +163,11 @@ impl Options {
         self.memory_budget / 4 * 3
     }
 
+    /// For pages of one text index as they are read.
+    pub(crate) fn text_cache_bytes(&self) -> usize {
+        self.memory_budget / 5
+    }
+
     pub(crate) fn block_cache_bytes(&self) -> usize {
         self.memory_budget / 100 * 35
     }

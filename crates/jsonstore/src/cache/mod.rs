@@ -8,6 +8,7 @@ mod map;
 
 pub(crate) use self::{
     block::BlockCache,
+    clock::Clock,
     document::{CachedDocument, DocumentCache, VersionTable},
     map::{MapBudget, SegmentMap},
 };

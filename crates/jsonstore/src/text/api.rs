@@ -400,7 +400,8 @@ impl Core {
         if !view.roster.is_ready() {
             return Err(TextError::NotReady { name: state.name().to_owned() }.into());
         }
-        let pages = SnapshotPages { core: self, keyspace: state.keyspace, snapshot: seq };
+        let cache = Some(&state.cache);
+        let pages = SnapshotPages { core: self, keyspace: state.keyspace, snapshot: seq, cache };
         let plan = Planner::plan(state, &view, &pages, query)?;
         work(&Run { view: &view, pages: &pages, plan: &plan })
     }

@@ -142,8 +142,12 @@ impl Loader for TextLoader {
             self.write_part(sink)?;
         }
         let Self { state, hold, mut roster, known, assembly, .. } = *self;
-        let pages =
-            SnapshotPages { core: &hold.core, keyspace: state.keyspace, snapshot: hold.seq };
+        let pages = SnapshotPages {
+            core: &hold.core,
+            keyspace: state.keyspace,
+            snapshot: hold.seq,
+            cache: None,
+        };
         for op in assembly.finish(&pages, &mut roster, known)? {
             sink(op.keyspace, &op.key, op.value.as_deref())?;
         }

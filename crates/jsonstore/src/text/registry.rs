@@ -86,11 +86,18 @@ impl Drop for LoadGuard {
 
 impl Registry {
     /// The state of an index, the same for the same keyspace.
-    fn state(&self, index: TextIndex, keyspace: u32, documents: u32) -> Arc<TextState> {
+    fn state(
+        &self,
+        index: TextIndex,
+        keyspace: u32,
+        documents: u32,
+        cache_bytes: usize,
+    ) -> Arc<TextState> {
         let mut states = self.states.lock();
-        let state = states
-            .entry(keyspace)
-            .or_insert_with(|| Arc::new(TextState::new(Scheme::new(index), keyspace, documents)));
+        let state = states.entry(keyspace).or_insert_with(|| {
+            let scheme = Scheme::new(index);
+            Arc::new(TextState::new(scheme, keyspace, documents, cache_bytes))
+        });
         Arc::clone(state)
     }
 
@@ -117,7 +124,7 @@ pub(crate) fn indexes(
         let keyspace = value.get("keyspace").and_then(Value::as_u64);
         let keyspace = keyspace.and_then(|k| u32::try_from(k).ok()).ok_or_else(bad)?;
         let index = value.get("index").and_then(TextIndex::from_json).ok_or_else(bad)?;
-        Ok(core.text.state(index, keyspace, documents))
+        Ok(core.text.state(index, keyspace, documents, core.options.text_cache_bytes()))
     });
     all.collect()
 }

@@ -17,7 +17,7 @@ use super::{
     roster::{self, FieldTotals, PartEntry, Roster},
     terms::{Scheme, Terms},
 };
-use crate::{codec::StableBuilder, engine::Core, error::Result};
+use crate::{cache::Clock, codec::StableBuilder, engine::Core, error::Result};
 
 /// Headers kept in memory; a part that was merged away ages out.
 const HEADERS_MAX: usize = 256;
@@ -35,12 +35,13 @@ pub(crate) struct TextState {
     /// Held by whoever folds, merges or builds.
     pub(crate) upkeep: Mutex<super::upkeep::Progress>,
     headers: Mutex<HashMap<u64, Arc<Header>>>,
+    pub(crate) cache: PageCache,
     /// The view of the newest snapshot somebody searched.
     view: Mutex<Option<(u64, Arc<View>)>>,
 }
 
 impl TextState {
-    pub(crate) fn new(scheme: Scheme, keyspace: u32, documents: u32) -> Self {
+    pub(crate) fn new(scheme: Scheme, keyspace: u32, documents: u32, cache_bytes: usize) -> Self {
         Self {
             scheme,
             keyspace,
@@ -48,6 +49,7 @@ impl TextState {
             pending: AtomicU64::new(0),
             upkeep: Mutex::default(),
             headers: Mutex::default(),
+            cache: PageCache::new(cache_bytes),
             view: Mutex::default(),
         }
     }
@@ -73,7 +75,7 @@ impl TextState {
 
     fn read_view(&self, core: &Core, snapshot: u64) -> Result<View> {
         let roster = self.roster(core, snapshot)?;
-        let pages = SnapshotPages { core, keyspace: self.keyspace, snapshot };
+        let pages = SnapshotPages { core, keyspace: self.keyspace, snapshot, cache: None };
         let headers = roster
             .parts
             .iter()
@@ -232,18 +234,67 @@ pub(crate) fn add_totals(fields: &mut [FieldTotals], terms: &Bytes, sign: i64) -
     Ok(())
 }
 
+/// Pages of parts as they are read: the store keeps values compressed. A page never changes, and the
+/// number of a part is never given twice, so what is here is true for every snapshot that names it.
+pub(crate) struct PageCache {
+    pages: Mutex<Clock<PageId, Bytes>>,
+    bytes_max: usize,
+}
+
+/// Part, section, page.
+type PageId = (u64, u8, u32);
+
+impl std::fmt::Debug for PageCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PageCache").field("bytes_max", &self.bytes_max).finish_non_exhaustive()
+    }
+}
+
+impl PageCache {
+    fn new(bytes_max: usize) -> Self {
+        let counters = (bytes_max / 4096).next_power_of_two().clamp(64, 1 << 16);
+        Self { pages: Mutex::new(Clock::new(Some(counters))), bytes_max }
+    }
+
+    fn hash((part, section, page): PageId) -> u64 {
+        let mixed = part.rotate_left(40) ^ u64::from(section) << 32 ^ u64::from(page);
+        let mixed = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        mixed ^ mixed >> 32
+    }
+
+    fn get(&self, id: PageId) -> Option<Bytes> {
+        self.pages.lock().get(Self::hash(id), |key| *key == id).cloned()
+    }
+
+    fn insert(&self, id: PageId, page: &Bytes) {
+        let weight = page.len() + 96;
+        self.pages.lock().insert(Self::hash(id), weight, self.bytes_max, || (id, page.clone()));
+    }
+}
+
 /// Pages as a registered snapshot sees them.
 pub(crate) struct SnapshotPages<'a> {
     pub(crate) core: &'a Core,
     pub(crate) keyspace: u32,
     pub(crate) snapshot: u64,
+    /// For searches; who reads everything once goes without.
+    pub(crate) cache: Option<&'a PageCache>,
 }
 
 impl Pages for SnapshotPages<'_> {
     fn page(&self, part: u64, section: u8, page: u32) -> Result<Bytes> {
+        let id = (part, section, page);
+        if let Some(page) = self.cache.and_then(|cache| cache.get(id)) {
+            return Ok(page);
+        }
         let key = roster::page_key(part, section, page);
         let found = self.core.read_at(self.keyspace, &key, self.snapshot)?;
-        found.and_then(|(_, value)| value).ok_or_else(|| super::damaged("missing page"))
+        let bytes = found.and_then(|(_, value)| value);
+        let bytes = bytes.ok_or_else(|| super::damaged("missing page"))?;
+        if let Some(cache) = self.cache {
+            cache.insert(id, &bytes);
+        }
+        Ok(bytes)
     }
 }
 

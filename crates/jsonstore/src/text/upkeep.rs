@@ -172,8 +172,12 @@ impl Job<'_> {
 
     /// Writes the part and everything that changes with it.
     fn publish(&mut self, mut assembly: Assembly) -> Result<Work> {
-        let pages =
-            SnapshotPages { core: self.core, keyspace: self.state.keyspace, snapshot: self.seq };
+        let pages = SnapshotPages {
+            core: self.core,
+            keyspace: self.state.keyspace,
+            snapshot: self.seq,
+            cache: None,
+        };
         let known = self.roster.parts.len();
         if !assembly.is_empty() {
             let number = self.roster.next_part;
@@ -217,8 +221,12 @@ impl Job<'_> {
     /// Merges parts into one, without their dead.
     fn merge(&mut self, inputs: &[usize]) -> Result<Work> {
         self.clear()?;
-        let pages =
-            SnapshotPages { core: self.core, keyspace: self.state.keyspace, snapshot: self.seq };
+        let pages = SnapshotPages {
+            core: self.core,
+            keyspace: self.state.keyspace,
+            snapshot: self.seq,
+            cache: None,
+        };
         let entries: Vec<PartEntry> = inputs.iter().map(|at| self.roster.parts[*at]).collect();
         let headers = entries
             .iter()

@@ -44,7 +44,7 @@ impl TextState {
         if !view.roster.is_ready() {
             return Ok(());
         }
-        let pages = SnapshotPages { core, keyspace: self.keyspace, snapshot: seq };
+        let pages = SnapshotPages { core, keyspace: self.keyspace, snapshot: seq, cache: None };
         let mut indexed: BTreeMap<Bytes, Content> = BTreeMap::new();
         let mut net: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
         self.read_parts(&view, &pages, &mut indexed, &mut net)?;
