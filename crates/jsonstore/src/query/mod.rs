@@ -15,6 +15,8 @@ mod jsonpath;
 mod order;
 mod path;
 mod projection;
+#[cfg(feature = "schema")]
+mod schema;
 mod sort;
 mod time;
 mod update;

@@ -458,6 +458,38 @@ fn bad_filters_are_named() {
     }
 }
 
+#[cfg(feature = "schema")]
+#[test]
+fn schemas_describe_documents() {
+    let filter = |schema: Value| Filter::from_json(&json!({"$jsonSchema": schema}));
+    let schema = json!({
+        "required": ["name", "age"],
+        "properties": {"name": {"type": "string", "pattern": "^[A-Z]"}, "age": {"minimum": 18}}
+    });
+    let adults = filter(schema.clone()).unwrap();
+    assert!(adults.matches_json(&json!({"name": "Ada", "age": 36})).unwrap());
+    assert!(!adults.matches_json(&json!({"name": "Ada", "age": 3})).unwrap());
+    assert!(!adults.matches_json(&json!({"name": "ada", "age": 36})).unwrap());
+    assert!(!adults.matches_json(&json!({"name": "Ada"})).unwrap());
+    let others = Filter::from_json(&json!({"$nor": [{"$jsonSchema": schema}]})).unwrap();
+    assert!(others.matches_json(&json!({"name": "Ada"})).unwrap());
+    for (schema, want) in [
+        (json!(1), "a schema is an object"),
+        (json!({"$ref": "#"}), "does not take $ref"),
+        (json!({"allOf": [{"$dynamicRef": "#"}]}), "does not take $dynamicRef"),
+        (json!({"properties": {"a": {"bsonType": "int"}}}), "does not take bsonType"),
+        (json!({"type": "nope"}), "nope"),
+        (json!({"pattern": "((a{100}){100}){100}"}), "regex"),
+        (json!({"enum": ["x".repeat(70_000)]}), "larger than 65536 bytes"),
+    ] {
+        refused(&json!({"$jsonSchema": schema}), want);
+    }
+    // Linear, whatever the pattern.
+    let slow = filter(json!({"properties": {"a": {"pattern": "^(a+)+$"}}})).unwrap();
+    let text = format!("{}b", "a".repeat(100_000));
+    assert!(!slow.matches_json(&json!({"a": text})).unwrap());
+}
+
 #[test]
 fn hostile_filters_are_named() {
     let mut deep = json!({"a": 1});

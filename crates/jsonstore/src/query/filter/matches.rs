@@ -20,6 +20,8 @@ impl Expr {
             Self::Field { path, test } => test.holds_at(path, document),
             Self::Nor(none) => !none.iter().any(|expr| expr.matches(document)),
             Self::Or(any) => any.iter().any(|expr| expr.matches(document)),
+            #[cfg(feature = "schema")]
+            Self::Schema(schema) => schema.describes(document),
             Self::Text(_) => true,
         }
     }

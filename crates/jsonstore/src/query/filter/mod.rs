@@ -8,6 +8,8 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
+#[cfg(feature = "schema")]
+use super::schema::Schema;
 use super::{expression::Expression, order::Bracket, path::Path};
 use crate::{
     error::{DocumentError, Result},
@@ -58,6 +60,9 @@ pub(crate) enum Expr {
     Nor(Vec<Expr>),
     /// At least one of them.
     Or(Vec<Expr>),
+    /// `$jsonSchema`: the schema describes the document.
+    #[cfg(feature = "schema")]
+    Schema(Schema),
     /// Stands only at the top or in the topmost `And`. `matches` takes it for true, because the full
     /// text index finds these documents.
     Text(TextQuery),
@@ -211,6 +216,8 @@ impl Filter {
                     visit(path);
                     true
                 }
+                #[cfg(feature = "schema")]
+                Expr::Schema(_) => false,
                 Expr::Expression(_) | Expr::Text(_) => false,
             }
         }

@@ -6,6 +6,8 @@ use super::{
     ElemMatch, Expr, FILTER_CLAUSES_MAX, FILTER_DEPTH_MAX, FILTER_OPERANDS_MAX, Operand,
     REGEX_BYTES_MAX, REGEX_COMPILED_BYTES_MAX, REGEXES_MAX, Regex, Test, TextQuery, TypeSet,
 };
+#[cfg(feature = "schema")]
+use crate::query::schema::Schema;
 use crate::{
     error::{Error, Result},
     query::{expression::Expression, order::compare, path::Path},
@@ -83,6 +85,11 @@ impl Parser {
             }
             "$comment" => {}
             "$expr" => all.push(Expr::Expression(Expression::from_json(value)?)),
+            #[cfg(feature = "schema")]
+            "$jsonSchema" => match Schema::from_json(value) {
+                Ok(schema) => all.push(Expr::Schema(schema)),
+                Err(reason) => return self.bad(reason),
+            },
             "$nor" => {
                 let none = self.list(value, true)?;
                 all.push(Expr::Nor(none));

@@ -21,6 +21,8 @@ fn put(expr: &Expr, out: &mut String) {
         }
         Expr::Nor(none) => put_list("nor", none, out),
         Expr::Or(any) => put_list("or", any, out),
+        #[cfg(feature = "schema")]
+        Expr::Schema(_) => out.push_str("schema"),
         Expr::Text(_) => out.push_str("text"),
     }
 }
