@@ -46,7 +46,8 @@ pub struct Options {
     /// Encrypts everything. Must be the same at every opening. Default: none.
     pub key: Option<MasterKey>,
     /// Caches and memtables together: at most 35 % for blocks, 25 % for a memtable, the rest for
-    /// documents. Default: 128 MiB.
+    /// documents. While memtables wait to be flushed, caches shrink, down to a fifth. Flushes,
+    /// compactions and bulk loads have some megabytes of their own besides. Default: 128 MiB.
     pub memory_budget: usize,
     /// Segments are mapped into memory, and about this much of them stays there. It needs the feature
     /// `mmap` and a store without a key. A medium that fails under a mapping kills the process, as
@@ -58,7 +59,8 @@ pub struct Options {
     pub wal_grow_bytes: u64,
     /// The log is flushed at this length, which bounds recovery. Default: 256 MiB.
     pub wal_bytes_max: u64,
-    /// A memtable is flushed at this size; 0 derives it from the budget. Default: 0.
+    /// A memtable is flushed at this size; 0 derives it from the budget, and more than a quarter of
+    /// the budget exceeds it. Default: 0.
     pub memtable_bytes: usize,
     /// Target size of a segment. Default: 32 MiB.
     pub segment_bytes: u64,

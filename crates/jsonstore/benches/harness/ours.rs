@@ -117,11 +117,9 @@ impl Bench for Ours {
         Ok(out)
     }
     fn range_created(&self, from: i64, n: usize) -> Result<Vec<Vec<u8>>> {
-        let mut out = Vec::with_capacity(n);
-        for (key, _) in block_on(self.created.range(&created_key(from, 0), n))? {
-            out.extend(self.get(id_of(&key))?);
-        }
-        Ok(out)
+        let keys = block_on(self.created.range(&created_key(from, 0), n))?;
+        let found = block_on(self.docs.get_many(keys.iter().map(|(key, _)| id_of(key))))?;
+        Ok(found.into_iter().flatten().map(|d| d.into_bytes().to_vec()).collect())
     }
     fn set_score(&self, id: u64, v: i64) -> Result<()> {
         block_on(self.docs.update(id, &Update::new().set("score", v)))?;

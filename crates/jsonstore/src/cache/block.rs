@@ -65,6 +65,16 @@ impl BlockCache {
         }
     }
 
+    /// Lets go of blocks until no more than `capacity` is left.
+    pub(crate) fn shrink(&self, capacity: usize) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let before = shard.bytes();
+            shard.shrink(capacity / SHARDS);
+            self.bytes.fetch_sub(before - shard.bytes(), Relaxed);
+        }
+    }
+
     /// Drops the blocks of a segment that is gone.
     pub(crate) fn forget(&self, segment: u64) {
         for shard in &self.shards {

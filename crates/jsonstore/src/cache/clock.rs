@@ -68,6 +68,7 @@ impl<K, V> Clock<K, V> {
         if weight > capacity {
             return;
         }
+        self.shrink(capacity);
         if let Some(at) = self.map.get(&hash).copied() {
             let slot = &mut self.slots[at as usize];
             self.bytes = self.bytes - slot.weight + weight;
@@ -82,12 +83,41 @@ impl<K, V> Clock<K, V> {
                 self.slots[at as usize] = slot;
                 at
             } else {
+                self.grow();
                 self.slots.push(slot);
                 (self.slots.len() - 1) as u32
             };
             self.map.insert(hash, at);
             self.bytes += weight;
         }
+    }
+
+    /// Lets go of the least used until no more than `capacity` is left, and of the places they had.
+    pub(crate) fn shrink(&mut self, capacity: usize) {
+        if self.bytes <= capacity {
+            return;
+        }
+        while self.bytes > capacity {
+            let at = self.advance();
+            let slot = &mut self.slots[at];
+            if slot.uses > 0 {
+                slot.uses -= 1;
+            } else {
+                self.evict(at);
+            }
+        }
+        if self.map.len() < self.slots.len() / 2 {
+            self.close_up();
+        }
+    }
+
+    fn close_up(&mut self) {
+        self.slots.retain(|slot| slot.item.is_some());
+        self.slots.shrink_to_fit();
+        self.free = Vec::new();
+        self.hand = 0;
+        let places = self.slots.iter().enumerate().map(|(at, slot)| (slot.hash, at as u32));
+        self.map = places.collect();
     }
 
     pub(crate) fn remove_if(&mut self, mut gone: impl FnMut(&K) -> bool) {
@@ -102,11 +132,7 @@ impl<K, V> Clock<K, V> {
     fn make_room(&mut self, hash: u64, weight: usize, capacity: usize) -> bool {
         let mut asked = false;
         while self.bytes + weight > capacity {
-            if self.hand >= self.slots.len() {
-                self.hand = 0;
-            }
-            let at = self.hand;
-            self.hand += 1;
+            let at = self.advance();
             let slot = &mut self.slots[at];
             if slot.item.is_none() {
                 continue;
@@ -124,6 +150,22 @@ impl<K, V> Clock<K, V> {
             self.evict(at);
         }
         true
+    }
+
+    /// By an eighth rather than to double: what is not used yet counts against the budget, too.
+    fn grow(&mut self) {
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.reserve_exact((self.slots.len() / 8).max(16));
+        }
+    }
+
+    /// The slot under the hand, which moves on.
+    fn advance(&mut self) -> usize {
+        if self.hand >= self.slots.len() {
+            self.hand = 0;
+        }
+        self.hand += 1;
+        self.hand - 1
     }
 
     fn evict(&mut self, at: usize) {
@@ -186,6 +228,13 @@ mod tests {
             if i > 7 {
                 assert!(clock.get(7, |k| *k == 7).is_some(), "evicted after {i}");
             }
+        }
+        clock.shrink(200);
+        assert!(clock.bytes() <= 200 && clock.get(7, |k| *k == 7).is_some());
+        assert_eq!(clock.slots.len(), 20, "places that nobody has are given up");
+        for i in 2000..2100 {
+            clock.insert(i, 10, 500, || (i, i));
+            assert!(clock.get(i, |k| *k == i).is_some());
         }
         clock.insert(5000, 501, 500, || (5000, 1));
         assert!(clock.get(5000, |_| true).is_none(), "larger than the cache");

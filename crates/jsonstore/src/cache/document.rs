@@ -84,6 +84,19 @@ impl DocumentCache {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Lets go of documents until no more than `capacity` is left.
+    pub(crate) fn shrink(&self, capacity: usize) {
+        if self.bytes() <= capacity {
+            return;
+        }
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let before = shard.bytes();
+            shard.shrink(capacity / SHARDS);
+            self.bytes.fetch_sub(before - shard.bytes(), Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn get(
         &self,
         versions: &VersionTable,

@@ -51,6 +51,7 @@ impl Core {
     pub(crate) fn flush_one(&self) -> Result<bool> {
         let _one = self.flush_lock.lock();
         let Some(table) = self.tree().frozen.first().cloned() else { return Ok(false) };
+        self.balance_memory();
         // What is not visible is not durable, and must not reach a segment before the log.
         if table.last_seq() > self.log.visible() {
             self.log.sync_due.store(true, Ordering::Relaxed);
@@ -393,6 +394,7 @@ impl Core {
             self.locks.expire(self.options.env.now());
         }
         self.watch_space();
+        self.balance_memory();
         self.evict_maps();
         self.pace.judge(self.options.env.now(), self.options.read_latency_target);
         let floor_lag = {

@@ -53,6 +53,11 @@ use crate::{
 /// The keyspace of the catalogue: names of collections and keyspaces.
 pub(crate) const CATALOGUE: u32 = 0;
 
+/// Memtables that wait to be flushed while writers go on; each takes a quarter of the budget.
+const FROZEN_MAX: usize = 3;
+/// A memtable that grew by this part of its limit makes caches look for room.
+const GROWTH_STEPS: usize = 16;
+
 /// What a keyspace holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyspaceKind {
@@ -173,6 +178,7 @@ impl Core {
                 self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
             }
         })?;
+        let before = table.bytes();
         for (i, op) in ops.into_iter().enumerate() {
             if bug("lose_last_op") && i > 0 && ticket.seq.is_multiple_of(16) {
                 break;
@@ -182,8 +188,15 @@ impl Core {
         }
         table.note_seq(ticket.seq);
         ticket.applied();
-        if table.bytes() >= self.options.memtable_limit() {
+        let limit = self.options.memtable_limit();
+        let after = table.bytes();
+        if after >= limit {
             self.rotate(false);
+        }
+        // Whoever takes it over a step sees that: between `before` and `after` lies what it added.
+        let step = (limit / GROWTH_STEPS).max(1);
+        if before / step != after / step {
+            self.balance_memory();
         }
         Ok(ticket)
     }
@@ -225,11 +238,12 @@ impl Core {
     /// Slows a writer down while the background is behind. In a simulation it does the work itself.
     fn give_way(&self) {
         let is_behind = |tree: &Tree| {
-            tree.levels.levels[0].len() >= self.options.l0_stop || tree.frozen.len() >= 4
+            tree.levels.levels[0].len() >= self.options.l0_stop || tree.frozen.len() >= FROZEN_MAX
         };
         let tree = self.tree.load();
-        let slow = tree.levels.levels[0].len() >= self.options.l0_slow || tree.frozen.len() >= 3;
-        if !slow || !self.options.compaction && tree.frozen.len() < 3 {
+        let slow =
+            tree.levels.levels[0].len() >= self.options.l0_slow || tree.frozen.len() >= FROZEN_MAX;
+        if !slow || !self.options.compaction && tree.frozen.len() < FROZEN_MAX {
             return;
         }
         self.counters.stalls.fetch_add(1, Ordering::Relaxed);

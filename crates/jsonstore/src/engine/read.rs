@@ -138,9 +138,28 @@ impl Core {
         Ok(Some((seq, json)))
     }
 
-    /// What blocks leave of the caches' memory.
+    /// What memtables and blocks leave of the budget for documents.
     pub(super) fn document_cache_bytes(&self) -> usize {
-        self.options.cache_bytes().saturating_sub(self.blocks.bytes())
+        self.room_for_caches().saturating_sub(self.blocks.bytes())
+    }
+
+    /// What memtables leave of the budget; a fifth of it in any case, however far behind the flush is.
+    fn room_for_caches(&self) -> usize {
+        let budget = self.options.memory_budget;
+        let tree = self.tree();
+        let tables: usize = tree.frozen.iter().chain([&tree.active]).map(|t| t.bytes()).sum();
+        // What is written until the next look, and no more than it does any good.
+        let margin = budget / 32;
+        budget.saturating_sub(tables + margin).max(budget / 5).min(self.options.cache_bytes())
+    }
+
+    /// Caches make room for memtables that wait to be flushed: documents first, then blocks.
+    pub(super) fn balance_memory(&self) {
+        let room = self.room_for_caches();
+        self.documents.shrink(room.saturating_sub(self.blocks.bytes()));
+        if self.blocks.bytes() > room {
+            self.blocks.shrink(room);
+        }
     }
 
     pub(crate) fn cached(
