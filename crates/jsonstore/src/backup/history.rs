@@ -63,6 +63,8 @@ pub(crate) struct History {
     pub(crate) pieces: Vec<Piece>,
     /// The last commit in it.
     pub(crate) seq: u64,
+    /// The highest number of a log file that is known, on whatever line.
+    pub(crate) highest: u64,
 }
 
 /// Where pieces of the log may be.
@@ -136,6 +138,39 @@ impl Sources<'_> {
         Ok(())
     }
 
+    /// True if the store was restored to a moment before this backup and went on from there: as far as
+    /// the archive and the log tell.
+    pub(crate) fn is_line_left(&self) -> Result<bool> {
+        let copies = self.copies()?;
+        let own = self.own(&copies);
+        let (Some((first, _)), Some((last, _))) = (own.first(), own.last()) else {
+            return Ok(false);
+        };
+        // Where the line of this backup leaves each file: forwards to its end, backwards as far as
+        // files are there.
+        let mut leaves = BTreeMap::from([(*last, self.record.commits_end)]);
+        let mut number = *last;
+        while let Some(list) = copies.get(&number) {
+            let own = own.iter().find(|(own, _)| *own == number);
+            let fits = |copy: &&Copy| own.is_none_or(|(_, id)| copy.header.identity == *id);
+            let Some(copy) = list.iter().find(fits) else { break };
+            let before = copy.header.prev_end / self.record.log_file_bytes;
+            if before >= number {
+                break;
+            }
+            leaves.insert(before, copy.header.prev_end);
+            number = before;
+        }
+        debug_assert!(leaves.contains_key(first), "the backup's own files follow each other");
+        let left = |copy: &Copy| {
+            let cut = copy.header.prev_end;
+            leaves.get(&(cut / self.record.log_file_bytes)).is_some_and(|leaves| cut < *leaves)
+        };
+        // Later lines have higher numbers than anything there was when they began.
+        let other = |copy: &&Copy| own.iter().all(|(_, id)| copy.header.identity != *id);
+        Ok(copies.range(last..).any(|(_, list)| list.iter().filter(other).any(left)))
+    }
+
     /// The content of a piece, up to its cut.
     pub(crate) fn read(&self, piece: &Piece) -> Result<Vec<u8>> {
         let base = piece.number * self.record.log_file_bytes;
@@ -194,7 +229,8 @@ impl Sources<'_> {
         if let Some(last) = pieces.last_mut() {
             last.cut = last.cut.min(trace.end);
         }
-        Ok(History { pieces, seq })
+        let highest = copies.keys().next_back().copied().unwrap_or(first);
+        Ok(History { pieces, seq, highest })
     }
 
     fn first(&self, copies: &BTreeMap<u64, Vec<Copy>>, number: u64) -> Option<Piece> {

@@ -110,7 +110,7 @@ pub(crate) fn restore(
     }
     let name = match &options.backup {
         Some(name) => name.clone(),
-        None => choose(repository, options.to)?,
+        None => choose(repository, options)?,
     };
     progress(BackupProgress { step: BackupStep::Beginning, done: 0, total: 0 });
     let chain = repository.chain(&name)?;
@@ -140,11 +140,16 @@ fn no_backup(repository: &Repository, name: String) -> Error {
     BackupError::NoBackup { name, path: repository.dir.clone() }.into()
 }
 
-/// The newest backup that reaches back to the moment.
-fn choose(repository: &Repository, to: RestorePoint) -> Result<String> {
+/// The newest backup that reaches back to the moment, on the line that was begun last.
+fn choose(repository: &Repository, options: &RestoreOptions) -> Result<String> {
+    let to = options.to;
     let mut first = None;
     for (_, record) in repository.records()?.into_iter().rev() {
-        let info = record?.info;
+        let record = record?;
+        if to != RestorePoint::Backup && sources(repository, &record, options).is_line_left()? {
+            continue;
+        }
+        let info = record.info;
         let reaches = match to {
             RestorePoint::Backup | RestorePoint::Latest => true,
             RestorePoint::Seq(seq) => info.first_seq <= seq,
@@ -169,6 +174,21 @@ fn choose(repository: &Repository, to: RestorePoint) -> Result<String> {
     Err(BackupError::TooEarly { wanted, first }.into())
 }
 
+fn sources<'a>(
+    repository: &'a Repository,
+    record: &'a Record,
+    options: &'a RestoreOptions,
+) -> Sources<'a> {
+    Sources {
+        repository,
+        record,
+        archive: options.archive.as_deref(),
+        archive_key: options.archive_key.as_ref(),
+        live: options.log.as_deref(),
+        store_key: options.key.as_ref(),
+    }
+}
+
 struct Job<'a> {
     repository: &'a Repository,
     record: &'a Record,
@@ -185,14 +205,7 @@ impl Job<'_> {
             let path = if part.is_empty() { self.aside.clone() } else { self.aside.join(part) };
             vfs.create_dir(&path).map_err(|e| Error::io("create", &path, e))?;
         }
-        let sources = Sources {
-            repository: self.repository,
-            record: self.record,
-            archive: self.options.archive.as_deref(),
-            archive_key: self.options.archive_key.as_ref(),
-            live: self.options.log.as_deref(),
-            store_key: self.options.key.as_ref(),
-        };
+        let sources = sources(self.repository, self.record, self.options);
         // What is missing of the log is found before anything large is copied.
         let history = sources.history(self.options.to)?;
         self.write_log(&sources, &history, progress)?;
@@ -232,6 +245,11 @@ impl Job<'_> {
             }
             self.bytes += file.finish()?.bytes;
         }
+        // An empty file that recovery removes, and after which it begins to count: the new line must not
+        // use a number that the old one has, nor one that it has come to meanwhile.
+        let beyond = history.highest + NUMBERS_AHEAD;
+        let path = self.aside.join("wal").join(format!("{beyond:06}.wal"));
+        HashedFile::create(&*self.repository.vfs, &path)?.finish()?;
         progress(BackupProgress { step: BackupStep::Log, done: total, total });
         Ok(())
     }
@@ -331,6 +349,8 @@ impl Job<'_> {
     }
 }
 
+/// Log files that the old store may have begun since the last one that the restore knows of.
+const NUMBERS_AHEAD: u64 = 1000;
 /// No manifest is larger: a hundred thousand segments with keys of the longest kind.
 const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 

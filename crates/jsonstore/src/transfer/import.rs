@@ -441,7 +441,13 @@ impl<'a> Sink<'a> {
 
 /// Errors that one document is to blame for.
 fn is_of_document(e: &Error) -> bool {
-    matches!(e, Error::Document(_) | Error::DuplicateId { .. } | Error::DuplicateKey { .. })
+    matches!(
+        e,
+        Error::Document(_)
+            | Error::DuplicateId { .. }
+            | Error::DuplicateKey { .. }
+            | Error::Unindexable { .. }
+    )
 }
 
 fn is_empty(collection: &Collection) -> Result<bool> {

@@ -120,15 +120,16 @@ fn a_crash_or_failure_at_any_call_of_a_restore_leaves_all_or_nothing() {
     };
     let total = calls(|world| drop(restore(world).unwrap()));
     let want = build().model.lock().unwrap().at(u64::MAX);
-    for at in (0..total).step_by(stride()) {
+    for at in (0..total).step_by(stride()).chain([total]) {
         for kept in 0..2 {
             let world = build();
             world.vfs.crash_after(Some(at));
-            let _ = restore(&world);
+            let is_done = restore(&world).is_ok();
             *world.store.lock().unwrap() = None;
             world.vfs.power_cut(&mut |n| kept.min(n - 1));
             let what = format!("call {at} of {total}, kept {kept}");
             let is_there = world.vfs.files().iter().any(|(path, _)| path.starts_with("/back/"));
+            assert!(is_there || !is_done, "{what}: done and not there");
             if is_there {
                 let found = world.read_at("/back").unwrap_or_else(|e| panic!("{what}: {e:?}"));
                 assert_same(&found, &want, &what);
