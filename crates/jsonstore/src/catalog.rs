@@ -9,6 +9,8 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use serde_json::Value;
 
+#[cfg(feature = "schema")]
+use crate::schema::Schema;
 use crate::{
     api::{Collection, Isolation, Target},
     commit::Op,
@@ -17,6 +19,7 @@ use crate::{
     follow::Follower,
     index::BTreeIndex,
     key::Id,
+    live::ChangeLog,
     lock::LockMode,
     text::{self, TextState},
 };
@@ -39,6 +42,11 @@ pub(crate) struct CollectionState {
     pub(crate) followers: Vec<Arc<dyn Follower>>,
     /// Its text indexes.
     pub(crate) text: Vec<Arc<TextState>>,
+    /// The change log, if there is one; it is among the followers.
+    pub(crate) changes: Option<Arc<ChangeLog>>,
+    /// What documents have to look like; it is the first of the followers.
+    #[cfg(feature = "schema")]
+    pub(crate) schema: Option<Arc<Schema>>,
     /// Tells one state of a collection from the next.
     pub(crate) generation: u64,
 }
@@ -53,11 +61,32 @@ impl CollectionState {
         previous: Option<&Self>,
     ) -> Result<Self> {
         let indexes = core.indexes_of(&settings, previous)?;
-        let followers = indexes.iter().map(|index| Arc::clone(index) as Arc<dyn Follower>);
+        let kept = previous.and_then(|state| state.changes.as_ref());
+        let changes = ChangeLog::of(core, &settings, kept)?;
+        let mut followers: Vec<Arc<dyn Follower>> = Vec::new();
+        #[cfg(feature = "schema")]
+        let schema = Schema::of(&settings)?;
+        #[cfg(feature = "schema")]
+        followers.extend(schema.iter().map(|schema| Arc::clone(schema) as Arc<dyn Follower>));
+        #[cfg(not(feature = "schema"))]
+        if settings.contains_key("schema") {
+            let reason = "the collection has one, and the program was built without the feature";
+            return Err(Error::InvalidSchema { reason: reason.to_owned() });
+        }
+        followers.extend(indexes.iter().map(|index| Arc::clone(index) as Arc<dyn Follower>));
+        followers.extend(changes.iter().map(|log| Arc::clone(log) as Arc<dyn Follower>));
         let generation = previous.map_or(0, |state| state.generation + 1);
-        let followers = followers.collect();
         let text = text::indexes(core, keyspace, &settings)?;
-        let mut state = Self { settings, indexes, followers, text, generation };
+        let mut state = Self {
+            settings,
+            indexes,
+            followers,
+            text,
+            changes,
+            #[cfg(feature = "schema")]
+            schema,
+            generation,
+        };
         state.follow_text();
         Ok(state)
     }

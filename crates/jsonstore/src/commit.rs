@@ -21,6 +21,7 @@ use crate::{
     codec::{Reader, put_bytes, put_varint},
     error::{Error, Result},
     frame::FrameType,
+    live::Notice,
     lsm::Snapshots,
     memtable::Memtable,
     sync::{
@@ -48,6 +49,11 @@ pub(crate) struct Op {
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
+const PUT_AT_SEQ: u8 = 3;
+
+/// In the keyspace of an operation: the sequence number, which only the commit gives, comes before
+/// the key, big-endian. For logs of changes.
+pub(crate) const AT_SEQ: u32 = 1 << 31;
 
 /// The record of a transaction, and its operations as slices of it.
 pub(crate) fn encode(ops: &[Op], origin: u64, wall_ms: u64) -> Bytes {
@@ -58,8 +64,12 @@ pub(crate) fn encode(ops: &[Op], origin: u64, wall_ms: u64) -> Bytes {
     put_varint(&mut out, wall_ms);
     put_varint(&mut out, ops.len() as u64);
     for op in ops {
-        out.push(if op.value.is_some() { PUT } else { DELETE });
-        put_varint(&mut out, u64::from(op.keyspace));
+        out.push(match (op.value.is_some(), op.keyspace & AT_SEQ) {
+            (true, 0) => PUT,
+            (true, _) => PUT_AT_SEQ,
+            (false, _) => DELETE,
+        });
+        put_varint(&mut out, u64::from(op.keyspace & !AT_SEQ));
         put_bytes(&mut out, &op.key);
         if let Some(value) = &op.value {
             put_bytes(&mut out, value);
@@ -68,8 +78,8 @@ pub(crate) fn encode(ops: &[Op], origin: u64, wall_ms: u64) -> Bytes {
     Bytes::from(out)
 }
 
-/// The operations of a record, sharing its memory. `None` if it is malformed.
-pub(crate) fn decode(payload: &Bytes) -> Option<Vec<Op>> {
+/// The operations of the record of a commit, sharing its memory. `None` if it is malformed.
+pub(crate) fn decode(payload: &Bytes, seq: u64) -> Option<Vec<Op>> {
     let mut reader = Reader::new(payload);
     reader.varint()?;
     reader.varint()?;
@@ -84,9 +94,13 @@ pub(crate) fn decode(payload: &Bytes) -> Option<Vec<Op>> {
     for _ in 0..count {
         let kind = reader.u8()?;
         let keyspace = u32::try_from(reader.varint()?).ok()?;
-        let key = slice(&mut reader)?;
+        let mut key = slice(&mut reader)?;
         let value = match kind {
             PUT => Some(slice(&mut reader)?),
+            PUT_AT_SEQ => {
+                key = Bytes::from([&seq.to_be_bytes()[..], &key].concat());
+                Some(slice(&mut reader)?)
+            }
             DELETE => None,
             _ => return None,
         };
@@ -178,6 +192,7 @@ struct Pending {
     table: Arc<Memtable>,
     ticket: Arc<Ticket>,
     sync: bool,
+    notices: Vec<Notice>,
 }
 
 #[derive(Debug)]
@@ -205,6 +220,8 @@ pub(crate) struct Request<'a> {
     pub(crate) payload: Bytes,
     pub(crate) reads: Option<(&'a ReadSet, u64)>,
     pub(crate) sync: bool,
+    /// Sent once the commit can be seen.
+    pub(crate) notices: Vec<Notice>,
     /// The caller will wait in a future rather than block.
     pub(crate) is_async: bool,
 }
@@ -221,6 +238,8 @@ pub(crate) struct Log {
     pub(crate) groups: Counter,
     pub(crate) commits: Counter,
     group_bytes_max: usize,
+    /// Of commits that cannot be seen yet.
+    notices: Mutex<Vec<Notice>>,
     /// The next group is synced even if nobody in it asks for it.
     pub(crate) sync_due: AtomicBool,
 }
@@ -230,6 +249,7 @@ impl Log {
         let group_bytes_max = GROUP_BYTES_MAX.min(wal.file_bytes() as usize / 2);
         Self {
             group_bytes_max,
+            notices: Mutex::default(),
             sync_due: AtomicBool::new(false),
             sequence: Mutex::new(Sequence {
                 next_seq: last_seq + 1,
@@ -330,6 +350,7 @@ impl Log {
             table: Arc::clone(&table),
             ticket: Arc::clone(&ticket),
             sync: request.sync,
+            notices: request.notices,
         });
         if request.is_async && !sequence.has_leader {
             self.work.notify_one();
@@ -452,7 +473,7 @@ impl Log {
 
     /// Takes what is queued, makes it durable and publishes it; the caller wakes its waiters.
     fn write_group(&self) -> Option<(Vec<Pending>, u8)> {
-        let group = self.sequence.lock().take_group(self.group_bytes_max);
+        let mut group = self.sequence.lock().take_group(self.group_bytes_max);
         let last = group.last().map(|p| p.ticket.seq)?;
         let sync = group.iter().any(|p| p.sync) || self.sync_due.swap(false, Ordering::Relaxed);
         let records: Vec<Record> = group.iter().map(|p| p.record.clone()).collect();
@@ -472,7 +493,7 @@ impl Log {
         drop(records);
         let state = match written {
             Ok(()) => {
-                self.publish(&group, last, sync);
+                self.publish(&mut group, last, sync);
                 DONE
             }
             Err(e) => {
@@ -484,16 +505,21 @@ impl Log {
     }
 
     /// What is not synced is for the sessions that wrote it, until a later group is.
-    fn publish(&self, group: &[Pending], last: u64, synced: bool) {
-        for pending in group {
+    fn publish(&self, group: &mut [Pending], last: u64, synced: bool) {
+        for pending in &*group {
             let mut spins = 0_u32;
             while !pending.ticket.applied.load(Ordering::Acquire) {
                 spins += 1;
                 if spins > 20 { thread::yield_now() } else { spin_loop() }
             }
         }
+        for pending in &mut *group {
+            if !pending.notices.is_empty() {
+                self.notices.lock().append(&mut pending.notices);
+            }
+        }
         if synced {
-            self.visible.fetch_max(last, Ordering::SeqCst);
+            self.publish_to(last);
         }
         let last = self.visible();
         self.groups.fetch_add(1, Ordering::Relaxed);
@@ -576,6 +602,8 @@ impl Log {
     /// Makes visible what became durable by another way than a group: a load, a mark.
     pub(crate) fn publish_to(&self, seq: u64) {
         self.visible.fetch_max(seq, Ordering::SeqCst);
+        let notices = std::mem::take(&mut *self.notices.lock());
+        notices.iter().for_each(Notice::send);
     }
 
     pub(crate) fn with_wal<T>(&self, act: impl FnOnce(&mut WalWriter) -> T) -> T {
@@ -613,7 +641,7 @@ impl Sequence {
         }
         let from = self.recent.partition_point(|r| r.seq <= snapshot);
         for recent in self.recent.range(from..) {
-            let ops = decode(&recent.payload).unwrap_or_default();
+            let ops = decode(&recent.payload, recent.seq).unwrap_or_default();
             if ops.iter().any(|op| reads.touches(op)) {
                 return Err(Error::Conflict);
             }
@@ -659,7 +687,7 @@ mod tests {
             Op { keyspace: 900, key: Bytes::from_static(b""), value: None },
         ];
         let payload = encode(&ops, 7, 1234);
-        let back = decode(&payload).unwrap();
+        let back = decode(&payload, 7).unwrap();
         assert_eq!(back.len(), 2);
         assert_eq!(
             (back[0].key.clone(), back[0].value.clone()),
@@ -667,7 +695,7 @@ mod tests {
         );
         assert_eq!((back[1].keyspace, back[1].value.clone()), (900, None));
         for len in 0..payload.len() {
-            assert!(decode(&payload.slice(..len)).is_none(), "cut at {len}");
+            assert!(decode(&payload.slice(..len), 7).is_none(), "cut at {len}");
         }
     }
 }

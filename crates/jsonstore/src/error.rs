@@ -9,6 +9,14 @@ pub enum Error {
     /// Something about backups. Act: see the variant.
     #[error(transparent)]
     Backup(#[from] crate::backup::BackupError),
+    /// There is too much to do. Act: the caller comes again after a while.
+    #[error("too many {what} at the moment")]
+    Busy {
+        /// What there is too much of.
+        what: &'static str,
+        /// When it is worth trying again.
+        retry_after: std::time::Duration,
+    },
     /// The store was closed while the operation waited. Act: the caller.
     #[error("the store is closed")]
     Closed,
@@ -108,6 +116,12 @@ pub enum Error {
     /// A name of a collection is not allowed. Act: the caller.
     #[error("invalid collection name: 1 to 64 bytes of a-z, 0-9, _ and - are allowed")]
     InvalidName,
+    /// A JSON Schema makes no sense. Act: the caller.
+    #[error("invalid schema: {reason}")]
+    InvalidSchema {
+        /// Why.
+        reason: String,
+    },
     /// An update expression cannot be applied. Act: the caller.
     #[error("invalid update of {path}: {reason}")]
     InvalidUpdate {
@@ -145,17 +159,49 @@ pub enum Error {
         /// The first failure.
         cause: String,
     },
-    /// A query holds more than it may. Act: the caller asks for less, or the operator allows more.
-    #[error("{what} take more than the {limit} bytes that a query may use")]
-    QueryTooLarge {
-        /// What grew too large.
+    /// A step of a migration refuses a document. Act: the caller changes the document or the step.
+    #[error("document {id} cannot be brought to version {to}: {reason}")]
+    Migration {
+        /// The id as JSON text.
+        id: String,
+        /// The version it should have got.
+        to: u64,
+        /// Why not.
+        reason: String,
+    },
+    /// Another migration was cut short. Act: the caller ends that one first.
+    #[error("a migration from version {from} to {to} was cut short and has to be ended first")]
+    MigrationUnderWay {
+        /// The version it came from.
+        from: u64,
+        /// The version it was going to.
+        to: u64,
+    },
+    /// A query reached a limit that was set for it. Act: the caller asks for less, or allows more.
+    #[error("the query reached its limit of {limit} {what}")]
+    QueryLimit {
+        /// What there was too much of.
         what: &'static str,
-        /// The limit.
+        /// How much is allowed.
         limit: u64,
+    },
+    /// The changes behind a position are not all kept any more. Act: the caller begins anew.
+    #[error("changes up to {oldest} are no longer kept")]
+    Lagged {
+        /// The oldest position to go on from.
+        oldest: u64,
     },
     /// The store was opened for reading only. Act: the caller.
     #[error("the store is read-only")]
     ReadOnly,
+    /// A document breaks the schema of its collection. Act: the caller.
+    #[error("document {id} breaks the schema: {}", .problems.join("; "))]
+    SchemaViolation {
+        /// The id as JSON text.
+        id: String,
+        /// What is wrong, each with its place.
+        problems: Vec<String>,
+    },
     /// A snapshot was held longer than allowed. Act: begin again.
     #[error("the snapshot is too old")]
     SnapshotTooOld,
@@ -189,6 +235,14 @@ pub enum Error {
     /// Something about an import or export. Act: see the variant.
     #[error(transparent)]
     Transfer(#[from] crate::transfer::TransferError),
+    /// There is no such version of the documents. Act: the operator uses a program that knows it.
+    #[error("the documents are of version {found}, or should be; the program knows up to {newest}")]
+    UnknownVersion {
+        /// The version.
+        found: u64,
+        /// The newest that is known.
+        newest: u64,
+    },
     /// The file was written by a newer version. Act: the operator upgrades the program.
     #[error("{file} has format version {found}; this program knows up to {known}")]
     UnknownFormat {

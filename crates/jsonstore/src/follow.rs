@@ -13,6 +13,7 @@ use crate::{
     engine::Core,
     error::{Error, Result},
     index::{Flags, Shape},
+    live::Notice,
 };
 
 /// A document before and after; both images are JB1.
@@ -36,6 +37,8 @@ pub(crate) struct Effects {
     pub(crate) claims: Vec<Claim>,
     /// Set when that is durable.
     pub(crate) marks: Vec<Mark>,
+    /// Sent once it can be seen.
+    pub(crate) notices: Vec<Notice>,
 }
 
 /// That an index has met an array is in the log.

@@ -9,13 +9,13 @@ use crate::{
     jb1::{self, Kind},
 };
 
-const NULL: u8 = 0x10;
-const FALSE: u8 = 0x20;
-const TRUE: u8 = 0x21;
-const NUMBER: u8 = 0x30;
-const STRING: u8 = 0x40;
+pub(crate) const NULL: u8 = 0x10;
+pub(crate) const FALSE: u8 = 0x20;
+pub(crate) const TRUE: u8 = 0x21;
+pub(crate) const NUMBER: u8 = 0x30;
+pub(crate) const STRING: u8 = 0x40;
 const ARRAY: u8 = 0x50;
-const OBJECT: u8 = 0x60;
+pub(crate) const OBJECT: u8 = 0x60;
 /// Ends an array or object; below every type.
 const END: u8 = 0x00;
 
@@ -169,6 +169,11 @@ fn encode_id(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
 }
 
 pub(crate) fn put_string(out: &mut Vec<u8>, text: &[u8]) {
+    put_string_prefix(out, text);
+    out.extend_from_slice(&[0, 0]);
+}
+
+fn put_string_prefix(out: &mut Vec<u8>, text: &[u8]) {
     out.push(STRING);
     for byte in text {
         out.push(*byte);
@@ -176,7 +181,35 @@ pub(crate) fn put_string(out: &mut Vec<u8>, text: &[u8]) {
             out.push(0xff);
         }
     }
-    out.extend_from_slice(&[0, 0]);
+}
+
+/// What the encodings of all strings begin with that begin with this one.
+pub(crate) fn string_prefix(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 1);
+    put_string_prefix(&mut out, text.as_bytes());
+    out
+}
+
+/// Encodings one after the other as text for people, whether inverted or not; `…` for what is not
+/// whole.
+pub(crate) fn describe(bytes: &[u8]) -> String {
+    let mut parts = Vec::new();
+    let mut rest = bytes.to_vec();
+    while let Some(tag) = rest.first() {
+        // Every tag is small, and large when inverted.
+        if *tag >= 0x80 {
+            rest.iter_mut().for_each(|byte| *byte = !*byte);
+        }
+        let mut reader = Reader::new(&rest);
+        let mut text = String::new();
+        if decode(&mut reader, &mut text, 0).is_none() {
+            parts.push("…".to_owned());
+            break;
+        }
+        parts.push(text);
+        rest.drain(..reader.position());
+    }
+    parts.join(", ")
 }
 
 /// Ordered bits of a float: negative numbers inverted, positive ones with the sign bit set.
@@ -370,20 +403,6 @@ fn decode_value(reader: &mut Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Opt
         _ => return None,
     }
     Some(())
-}
-
-/// The first bytes of keys of one type: from, to (exclusive).
-#[allow(dead_code, reason = "the planner lands next")]
-pub(crate) fn type_range(bracket: crate::query::Bracket) -> (u8, u8) {
-    use crate::query::Bracket;
-    match bracket {
-        Bracket::Null => (NULL, NULL + 1),
-        Bracket::Boolean => (FALSE, TRUE + 1),
-        Bracket::Number => (NUMBER, NUMBER + 1),
-        Bracket::String => (STRING, STRING + 1),
-        Bracket::Array => (ARRAY, ARRAY + 1),
-        Bracket::Object => (OBJECT, OBJECT + 1),
-    }
 }
 
 /// Decodes untrusted key bytes; for tests and fuzzing.

@@ -37,19 +37,24 @@ mod env;
 mod error;
 mod follow;
 mod frame;
+mod guard;
 mod index;
 mod jb1;
 mod key;
+mod live;
 mod lock;
 mod lsm;
 mod manifest;
 mod memtable;
+mod migrate;
 #[cfg(all(test, loom))]
 mod models;
 mod options;
+mod plan;
 mod pool;
-#[allow(unused, reason = "the planner and the indexes, which use the rest, come next")]
 mod query;
+#[cfg(feature = "schema")]
+mod schema;
 mod segment;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
@@ -61,8 +66,8 @@ mod wal;
 
 pub use crate::{
     api::{
-        Collection, Document, Input, Isolation, Keyspace, Load, Range, Scan, Snapshot, Stats,
-        Store, Target, Transaction, block_on,
+        Collection, Cursor, Document, Find, Input, Isolation, Keyspace, Load, Range, Snapshot,
+        Stats, Store, Target, Transaction, block_on,
     },
     backup::{
         Archive, BackupError, BackupInfo, BackupKind, BackupOptions, BackupProgress, BackupReport,
@@ -73,11 +78,15 @@ pub use crate::{
     engine::{OpenStep, VerifyReport},
     env::{Env, RealEnv},
     error::{CycleEdge, DocumentError, Error, Result, Unindexable},
+    guard::{GuardLimits, Principal, Rate},
     index::{Collation, Direction, Index, IndexInfo, IndexKind},
     jb1::Update,
     key::Id,
+    live::{ChangeEvent, ChangeRetention, Changes, LiveQuery, LiveUpdate, Since, Watch},
     lock::LockMode,
+    migrate::{MigrationReport, Migrations, Step},
     options::{Durability, Options, Recovery},
+    plan::{Explanation, QueryLimits},
     query::{Filter, JsonPath, Pipeline, Projection, Sort},
     text::{
         Found, Highlight, Hit, Language, Piece, Search, TextError, TextField, TextIndex, TextQuery,
@@ -89,6 +98,9 @@ pub use crate::{
     },
     vfs::{LockGuard, Mapped, OpenMode, RealVfs, VFile, Vfs},
 };
+
+#[cfg(feature = "schema")]
+pub use crate::schema::{Offender, SchemaMode, SchemaReport};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -157,7 +157,6 @@ impl Memtable {
     }
 
     /// How many versions lie in a range of keys; counts no further than `limit`, and guesses then.
-    #[allow(dead_code, reason = "the planner lands next")]
     pub(crate) fn estimate(
         &self,
         keyspace: u32,

@@ -70,7 +70,13 @@ fn new_log() -> (Arc<Log>, SimVfs) {
 type Applied = Arc<[AtomicBool; 2]>;
 
 fn commit(log: &Log, applied: &Applied, is_async: bool) {
-    let request = Request { payload: encode(&[], 0, 0), reads: None, sync: true, is_async };
+    let request = Request {
+        payload: encode(&[], 0, 0),
+        reads: None,
+        sync: true,
+        notices: Vec::new(),
+        is_async,
+    };
     let (ticket, _) = log.submit(request).expect("nothing fails here");
     applied[ticket.seq as usize - 1].store(true, Ordering::Relaxed);
     ticket.applied();

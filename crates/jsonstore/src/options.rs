@@ -6,6 +6,7 @@ use crate::{
     backup::Archive,
     crypt::MasterKey,
     env::{Env, RealEnv},
+    guard::GuardLimits,
     vfs::{RealVfs, Vfs},
 };
 
@@ -102,6 +103,8 @@ pub struct Options {
     pub text_fold_changes: usize,
     /// Memory that building a text index gathers documents in. Default: 24 MiB.
     pub text_build_bytes: usize,
+    /// Bounds on guarded sessions, see [`crate::Store::guarded`].
+    pub guard: GuardLimits,
     /// Damage in the log. Default: `Strict`.
     pub recovery: Recovery,
     /// Sealed log files are copied here before they are used again, for restoring to any moment. If
@@ -146,6 +149,7 @@ impl Options {
             transact_attempts_max: 32,
             text_fold_changes: 512,
             text_build_bytes: 24 << 20,
+            guard: GuardLimits::default(),
             recovery: Recovery::Strict,
             archive: None,
             vfs: Arc::new(RealVfs),

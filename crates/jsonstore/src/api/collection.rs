@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Document, Input, Isolation, Range, Scan, Snapshot, Store, executor::may_block,
+    Cursor, Document, Input, Isolation, Range, Snapshot, Store, executor::may_block, scan::Scan,
     transaction::Transaction,
 };
 use crate::{
@@ -132,6 +132,7 @@ impl Collection {
             return Ok(vec![None; keys.len()]);
         };
         let view = View::Newest(self.store.session.seq());
+        let _turn = self.store.enter(0).await?;
         let work = move |core: &Arc<Core>| core.documents(keyspace, &keys, view);
         let found = self.store.run_from_memory(work).await?;
         let document = |(rev, json)| Document { rev, json };
@@ -167,13 +168,13 @@ impl Collection {
     }
 
     /// Documents in the order of their ids, as of now.
-    pub fn scan(&self, range: impl Into<Range>) -> Scan {
-        Scan::new(self, self.store.snapshot(), range.into())
+    pub fn scan(&self, range: impl Into<Range>) -> Cursor {
+        Scan::cursor(self, self.store.snapshot(), range.into())
     }
 
     /// Documents in the order of their ids, as a snapshot sees them.
-    pub fn scan_at(&self, snapshot: &Snapshot, range: impl Into<Range>) -> Scan {
-        Scan::new(self, snapshot.clone(), range.into())
+    pub fn scan_at(&self, snapshot: &Snapshot, range: impl Into<Range>) -> Cursor {
+        Scan::cursor(self, snapshot.clone(), range.into())
     }
 
     /// Stores the documents of an input, which is read as a stream. Documents without `_id` get one.
@@ -244,6 +245,7 @@ impl Collection {
     ) -> Result<Option<Document>> {
         let core = self.core();
         core.check_open()?;
+        let _turn = self.store.enter(0).await?;
         let key = id.as_bytes();
         let found = if may_block() || !core.options.env.has_threads() {
             core.document(keyspace, key, view)?

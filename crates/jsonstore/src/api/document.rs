@@ -89,7 +89,8 @@ pub struct Document {
 }
 
 impl Document {
-    /// The version: it changes with every write of the document, and never comes back.
+    /// The version: it changes with every write of the document, and never comes back. 0 if an index
+    /// alone gave the fields of a projection; no document has that version.
     pub fn rev(&self) -> u64 {
         self.rev
     }

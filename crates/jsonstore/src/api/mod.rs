@@ -1,8 +1,11 @@
 //! What users hold: stores, collections, transactions, snapshots, cursors.
 
+mod aggregate;
 mod collection;
+mod cursor;
 mod document;
 mod executor;
+mod find;
 mod follow;
 mod keyspace;
 mod load;
@@ -12,11 +15,13 @@ mod transaction;
 
 pub use self::{
     collection::Collection,
+    cursor::Cursor,
     document::{Document, Input},
     executor::block_on,
+    find::Find,
     keyspace::Keyspace,
     load::Load,
-    scan::{Range, Scan},
+    scan::Range,
     store::{Snapshot, Stats, Store},
     transaction::{Isolation, Target, Transaction},
 };

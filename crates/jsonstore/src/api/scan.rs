@@ -1,21 +1,17 @@
-//! Cursors: streams of documents over a snapshot.
+//! Documents in the order of their ids.
 
-use std::{
-    collections::VecDeque,
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_core::Stream;
 
-use super::{Collection, Document, Snapshot, executor::may_block};
+use super::{Collection, Cursor, Document, Snapshot, cursor::Batches};
 use crate::{
-    error::{Error, Result},
+    engine::Core,
+    error::Result,
     jb1,
     key::{Id, prefix_end},
     lsm::MergeIter,
+    memtable::Entry,
 };
 
 /// Documents fetched at a time.
@@ -69,135 +65,39 @@ impl From<std::ops::RangeFull> for Range {
     }
 }
 
-/// A cursor. It holds a snapshot, so what it yields is consistent however long it takes.
-///
-/// Use it as a `Stream`, or call [`Scan::next`].
-pub struct Scan {
-    collection: Collection,
+/// Documents in the order of their ids, as a snapshot sees them.
+pub(crate) struct Scan {
     snapshot: Snapshot,
+    keyspace: u32,
     range: Range,
     iter: Option<MergeIter>,
-    ready: VecDeque<Document>,
-    done: bool,
-    fetching: Option<Fetching>,
 }
-
-type Fetched = Result<(MergeIter, Vec<Document>, bool)>;
-type Fetching = Pin<Box<dyn Future<Output = Fetched> + Send>>;
 
 impl Scan {
-    pub(crate) fn new(collection: &Collection, snapshot: Snapshot, range: Range) -> Self {
-        let done = collection.existing().is_none();
-        Self {
-            collection: collection.clone(),
-            snapshot,
-            range,
-            iter: None,
-            ready: VecDeque::new(),
-            done,
-            fetching: None,
-        }
+    pub(crate) fn cursor(collection: &Collection, snapshot: Snapshot, range: Range) -> Cursor {
+        let batches = collection.existing().map(|keyspace| -> Box<dyn Batches> {
+            Box::new(Self { snapshot, keyspace, range, iter: None })
+        });
+        Cursor::new(&collection.store, batches)
     }
+}
 
-    /// The next document.
-    ///
-    /// # Errors
-    /// I/O errors and [`Error::Corruption`]; the scan ends there.
-    ///
-    /// # Cancel safety
-    /// Dropping the future loses no document.
-    pub async fn next(&mut self) -> Result<Option<Document>> {
-        std::future::poll_fn(|context| self.poll_document(context)).await
-    }
-
-    /// The rest, as a vector.
-    ///
-    /// # Errors
-    /// As [`Scan::next`].
-    pub async fn collect(mut self) -> Result<Vec<Document>> {
-        let mut all = Vec::new();
-        while let Some(document) = self.next().await? {
-            all.push(document);
-        }
-        Ok(all)
-    }
-
-    fn poll_document(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Document>>> {
-        loop {
-            if let Some(document) = self.ready.pop_front() {
-                return Poll::Ready(Ok(Some(document)));
-            }
-            if self.done {
-                return Poll::Ready(Ok(None));
-            }
-            let mut fetching = match self.fetching.take() {
-                Some(fetching) => fetching,
-                None => self.fetch(),
-            };
-            match fetching.as_mut().poll(context) {
-                Poll::Pending => {
-                    self.fetching = Some(fetching);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Err(e)) => {
-                    self.done = true;
-                    return Poll::Ready(Err(e));
-                }
-                Poll::Ready(Ok((iter, documents, done))) => {
-                    self.iter = Some(iter);
-                    self.ready = documents.into();
-                    self.done = done;
-                }
-            }
-        }
-    }
-
-    fn fetch(&mut self) -> Fetching {
-        let store = self.collection.store.clone();
-        let Some(keyspace) = self.collection.existing() else {
-            return Box::pin(std::future::ready(Err(Error::Closed)));
+impl Batches for Scan {
+    fn next(&mut self, core: &Arc<Core>) -> Result<Vec<Document>> {
+        core.log.check_snapshot(self.snapshot.seq())?;
+        let iter = match &mut self.iter {
+            Some(iter) => iter,
+            none => none.insert(core.iter(self.keyspace, &self.range.from, self.snapshot.seq())?),
         };
-        let iter = self.iter.take();
-        let snapshot = self.snapshot.seq();
-        let range = self.range.clone();
-        let inline = may_block();
-        Box::pin(async move {
-            let work = move |core: &std::sync::Arc<crate::engine::Core>| {
-                core.check_open()?;
-                core.log.check_snapshot(snapshot)?;
-                let mut iter = match iter {
-                    Some(iter) => iter,
-                    None => core.iter(keyspace, &range.from, snapshot)?,
-                };
-                let mut documents = Vec::new();
-                while documents.len() < CHUNK {
-                    let entry = iter.next_visible()?;
-                    let Some(entry) =
-                        entry.filter(|e| range.to.as_ref().is_none_or(|to| e.key[..] < to[..]))
-                    else {
-                        return Ok((iter, documents, true));
-                    };
-                    let mut json = Vec::new();
-                    jb1::print(&entry.value.unwrap_or_default(), &mut json)?;
-                    documents.push(Document { rev: entry.seq, json: Bytes::from(json) });
-                }
-                Ok((iter, documents, false))
-            };
-            if inline { work(store.core()) } else { store.run(work).await }
-        })
-    }
-}
-
-impl Stream for Scan {
-    type Item = Result<Document>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_document(context).map(Result::transpose)
-    }
-}
-
-impl std::fmt::Debug for Scan {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scan").field("collection", &self.collection.name()).finish_non_exhaustive()
+        let mut documents = Vec::with_capacity(CHUNK);
+        while documents.len() < CHUNK {
+            let entry = iter.next_visible()?;
+            let in_range = |e: &Entry| self.range.to.as_ref().is_none_or(|to| e.key[..] < to[..]);
+            let Some(entry) = entry.filter(in_range) else { break };
+            let mut json = Vec::new();
+            jb1::print(&entry.value.unwrap_or_default(), &mut json)?;
+            documents.push(Document { rev: entry.seq, json: Bytes::from(json) });
+        }
+        Ok(documents)
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     backup::{self, BackupOptions, BackupProgress, BackupReport},
     engine::{Blocking, Core, Hold, KeyspaceKind, OpenStep, Threads, VerifyReport, is_would_block},
     error::{Error, Result},
+    guard::{Principal, Turn, Visitor},
     lsm::LEVELS,
     options::Options,
 };
@@ -22,6 +23,7 @@ use crate::{
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
     pub(crate) session: Session,
+    visitor: Option<Arc<Visitor>>,
 }
 
 /// The newest commit of a session, which it sees even while others do not yet.
@@ -76,7 +78,8 @@ impl Store {
         let work = move || Core::open(options, &mut progress);
         let core = if may_block() { work() } else { crate::pool::Pool::new().run(work).await }?;
         let threads = Threads::start(&core);
-        Ok(Self { inner: Arc::new(Inner { core, threads }), session: Session::default() })
+        let inner = Arc::new(Inner { core, threads });
+        Ok(Self { inner, session: Session::default(), visitor: None })
     }
 
     /// A handle with a session of its own. It matters with [`crate::Durability::Interval`] only:
@@ -84,7 +87,19 @@ impl Store {
     /// what was made from them; the others see it when no crash can take it any more.
     #[must_use]
     pub fn session(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), session: Session::default() }
+        let visitor = self.visitor.clone();
+        Self { inner: Arc::clone(&self.inner), session: Session::default(), visitor }
+    }
+
+    /// A session of its own for somebody: what is done through the handle, its clones and what is
+    /// made from them is bounded by [`crate::GuardLimits`] and may have to wait, or fail as
+    /// [`Error::Busy`]. It lasts until the last of them goes.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if there are as many sessions as may be.
+    pub fn guarded(&self, principal: &Principal) -> Result<Self> {
+        let visitor = Some(Arc::new(self.core().sessions.visit(principal)?));
+        Ok(Self { inner: Arc::clone(&self.inner), session: Session::default(), visitor })
     }
 
     /// A collection of documents. It comes into being with its first document.
@@ -256,6 +271,17 @@ impl Store {
         &self.inner.core
     }
 
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.visitor.is_some()
+    }
+
+    /// Waits for the turn of an operation, which lasts as long as what is returned.
+    pub(crate) async fn enter(&self, bytes_written: u64) -> Result<Option<Turn>> {
+        let Some(visitor) = &self.visitor else { return Ok(None) };
+        let core = self.core();
+        visitor.enter(|| core.options.env.now(), bytes_written).await.map(Some)
+    }
+
     /// Runs blocking work where it may block.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
@@ -305,7 +331,7 @@ impl Store {
 /// Everything as it was at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    hold: Arc<Hold>,
+    pub(crate) hold: Arc<Hold>,
 }
 
 impl Snapshot {

@@ -22,6 +22,7 @@ use crate::{
     key::Id,
     lock::{LockId, LockMode, Owner},
     options::Durability,
+    plan::KeyRange,
 };
 
 /// What a transaction may see of others.
@@ -400,6 +401,9 @@ impl Transaction {
         self.check()?;
         let mut followed = self.follow().await?;
         let marks = std::mem::take(&mut followed.marks);
+        // Only now, with every lock taken: whoever has a turn never waits for who has none.
+        let bytes = self.shared.state.lock().bytes as u64;
+        let _turn = self.shared.store.enter(bytes).await?;
         self.shared.state.lock().followed = followed;
         let core = Arc::clone(self.core());
         let needs_read = {
@@ -488,6 +492,56 @@ impl Transaction {
     /// What a followed document was before, if it was read under its lock.
     pub(super) fn known_before(&self, keyspace: u32, key: &Bytes) -> Option<Option<Bytes>> {
         self.shared.state.lock().before.get(&(keyspace, key.clone())).cloned()
+    }
+
+    /// The keyspace to read in, if there is anything.
+    pub(super) fn begin_reading(&self, collection: &Collection) -> Result<Option<u32>> {
+        self.check()?;
+        self.readable(collection)
+    }
+
+    /// The snapshot it reads in; `None` for the newest.
+    pub(super) fn reading_at(&self) -> Option<u64> {
+        self.snapshot()
+    }
+
+    /// Documents of a collection that it wrote, as they would be now; `None` for those it deleted.
+    pub(super) async fn own_documents(
+        &self,
+        keyspace: u32,
+    ) -> Result<Vec<(Bytes, Option<(u64, Bytes)>)>> {
+        let writes: Vec<(Bytes, Write)> = {
+            let state = self.shared.state.lock();
+            let all = state.writes.iter().filter(|((ks, _), _)| *ks == keyspace);
+            all.map(|((_, key), write)| (key.clone(), write.clone())).collect()
+        };
+        let mut own = Vec::with_capacity(writes.len());
+        for (key, write) in writes {
+            let value = match write {
+                Write::Put(value) => Some((u64::MAX, value)),
+                Write::Delete => None,
+                Write::Patch(patches) => match self.base(keyspace, &key).await? {
+                    Some((rev, base)) => Some((rev, self.patched(&base, &patches)?)),
+                    None => None,
+                },
+            };
+            own.push((key, value));
+        }
+        Ok(own)
+    }
+
+    /// Notes what a query relied on.
+    pub(super) fn note_reads(&self, ranges: Vec<(u32, KeyRange)>, documents: (u32, Vec<Bytes>)) {
+        if self.shared.isolation != Isolation::Serializable {
+            return;
+        }
+        let mut state = self.shared.state.lock();
+        state.reads.ranges.extend(ranges.into_iter().map(|(keyspace, range)| {
+            let (from, to) = range.keys();
+            (keyspace, from, to)
+        }));
+        let (keyspace, keys) = documents;
+        state.reads.keys.extend(keys.iter().map(|key| hash_key(keyspace, key)));
     }
 
     /// Notes that a version was relied on that may not be durable yet.
@@ -777,7 +831,7 @@ impl Transaction {
         let _stamped = core.stamp(&mut followed.stamped);
         ops.extend(followed.stamped);
         let reads = hold.filter(|h| h.serializable).map(|h| (reads, h.seq));
-        core.submit(&ops, reads, is_async)
+        core.submit_with(&ops, reads, followed.notices, is_async)
     }
 }
 

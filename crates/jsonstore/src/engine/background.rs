@@ -15,6 +15,7 @@ use crate::{
     bugs::bug,
     error::{Error, Result},
     frame::FrameType,
+    guard::Reading,
     lsm::{self, GcRule, LEVELS, Levels, MergeIter, Output, OutputConfig, Plan, Source},
     manifest::State,
     memtable::Memtable,
@@ -26,6 +27,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(50);
 /// After an archive that could not be written to.
 const ARCHIVE_PAUSE: Duration = Duration::from_secs(1);
+const CUTS_PER_TICK_MAX: u32 = 16;
 const SCRUB_BYTES_PER_SECOND: u64 = 10 << 20;
 /// A small store need not be read over and over.
 const SCRUB_PAUSE_MIN: Duration = Duration::from_secs(60);
@@ -388,13 +390,15 @@ impl Core {
     }
 
     /// What has to be done from time to time.
-    pub(crate) fn tick(&self) {
+    pub(crate) fn tick(self: &Arc<Self>) {
         if self.locks.has_waiters() {
             self.locks.detect();
             self.locks.expire(self.options.env.now());
         }
         self.watch_space();
         self.balance_memory();
+        self.watch_sessions();
+        self.watch_changes();
         self.evict_maps();
         self.pace.judge(self.options.env.now(), self.options.read_latency_target);
         let floor_lag = {
@@ -407,6 +411,28 @@ impl Core {
         if floor_lag > self.options.wal_bytes_max {
             self.rotate(true);
         }
+    }
+
+    /// Cuts the change logs; what fails now is tried again.
+    fn watch_changes(self: &Arc<Self>) {
+        for _ in 0..CUTS_PER_TICK_MAX {
+            if !self.cut_changes().unwrap_or(false) {
+                break;
+            }
+        }
+    }
+
+    /// Ends waits of guarded sessions that are over, and looks how the machine does.
+    fn watch_sessions(&self) {
+        if self.sessions.session_count() == 0 {
+            return;
+        }
+        self.sessions.tick(self.options.env.now());
+        let free = self.options.vfs.free_space(&self.dir).ok();
+        let tree = self.tree();
+        let is_behind =
+            tree.levels.levels[0].len() >= self.options.l0_slow || tree.frozen.len() >= 3;
+        self.sessions.pressure.note(Reading::take(free, is_behind), self.sessions.limits());
     }
 
     /// On idle, proves the last group durable, so that damage to it is told from a torn write.
@@ -528,11 +554,11 @@ impl Threads {
             type Loop = fn(&Arc<Core>);
             let loops: [(&str, Loop); 6] = [
                 ("log", |core| core.log.serve(&core.stop)),
-                ("tick", |core| tick_loop(core)),
-                ("flush", |core| flush_loop(core)),
-                ("compact", |core| compact_loop(core)),
+                ("tick", tick_loop),
+                ("flush", flush_loop),
+                ("compact", compact_loop),
                 ("index", index_loop),
-                ("archive", |core| archive_loop(core)),
+                ("archive", archive_loop),
             ];
             let count = if core.archiver.is_some() { loops.len() } else { loops.len() - 1 };
             for (name, run) in loops.into_iter().take(count) {
@@ -559,7 +585,7 @@ impl Threads {
     }
 }
 
-fn tick_loop(core: &Core) {
+fn tick_loop(core: &Arc<Core>) {
     let commits = || core.log.commits.load(Ordering::Relaxed);
     let mut idle_since = (commits(), core.options.env.now());
     let mut synced_at = core.options.env.now();
@@ -587,7 +613,7 @@ fn tick_loop(core: &Core) {
     }
 }
 
-fn flush_loop(core: &Core) {
+fn flush_loop(core: &Arc<Core>) {
     let mut seen = 0;
     while !core.stop.load(Ordering::Relaxed) {
         match core.flush_one() {
@@ -601,7 +627,7 @@ fn flush_loop(core: &Core) {
     }
 }
 
-fn archive_loop(core: &Core) {
+fn archive_loop(core: &Arc<Core>) {
     let mut seen = 0;
     while !core.stop.load(Ordering::Relaxed) {
         match core.archive_one() {
@@ -637,7 +663,7 @@ fn text_loop(core: &Arc<Core>) {
     }
 }
 
-fn compact_loop(core: &Core) {
+fn compact_loop(core: &Arc<Core>) {
     let mut seen = 0;
     while !core.stop.load(Ordering::Relaxed) {
         match core.compact_one() {

@@ -40,7 +40,9 @@ use crate::{
     codec::hash_key,
     commit::{Log, Op, Request, Ticket, decode, encode},
     error::{Error, Result},
+    guard::Guard,
     jb1,
+    live::Notice,
     lock::LockManager,
     lsm::{LEVELS, Tree},
     manifest::Manifest,
@@ -111,6 +113,7 @@ pub(crate) struct Core {
     /// Only one backup at a time.
     pub(crate) backup_lock: Mutex<()>,
     archiver: Option<Archiver>,
+    pub(crate) sessions: Arc<Guard>,
     guard: Mutex<Option<LockGuard>>,
 }
 
@@ -159,6 +162,17 @@ impl Core {
         reads: Option<(&crate::commit::ReadSet, u64)>,
         is_async: bool,
     ) -> Result<Arc<Ticket>> {
+        self.submit_with(ops, reads, Vec::new(), is_async)
+    }
+
+    /// As `submit`, and sends notices once it is visible.
+    pub(crate) fn submit_with(
+        &self,
+        ops: &[Op],
+        reads: Option<(&crate::commit::ReadSet, u64)>,
+        notices: Vec<Notice>,
+        is_async: bool,
+    ) -> Result<Arc<Ticket>> {
         self.check_open()?;
         if self.options.read_only {
             return Err(Error::ReadOnly);
@@ -169,16 +183,16 @@ impl Core {
             return Err(Error::TransactionTooLarge { bytes: payload.len(), limit });
         }
         self.give_way();
-        // The operations are taken from the record, so the memtable shares its memory.
-        let ops = decode(&payload).expect("what was just encoded decodes");
         let sync = self.options.durability == Durability::Sync;
-        let request = Request { payload, reads, sync, is_async };
+        let request = Request { payload: payload.clone(), reads, sync, notices, is_async };
         let (ticket, table) = self.log.submit(request).inspect_err(|e| {
             if matches!(e, Error::Conflict) {
                 self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
             }
         })?;
         let before = table.bytes();
+        // The operations are taken from the record, so the memtable shares its memory.
+        let ops = decode(&payload, ticket.seq).expect("what was just encoded decodes");
         for (i, op) in ops.into_iter().enumerate() {
             if bug("lose_last_op") && i > 0 && ticket.seq.is_multiple_of(16) {
                 break;

@@ -22,6 +22,7 @@ use crate::{
     commit::{Log, decode},
     error::{Error, Result},
     frame::ALIGN,
+    guard::Guard,
     lock::LockManager,
     lsm::{Levels, Tree, segment_path},
     manifest::{Manifest, State, read_current},
@@ -312,6 +313,7 @@ fn build(
         counters: Counters::default(),
         backup_lock: Mutex::new(()),
         archiver,
+        sessions: Guard::new(options.guard),
         guard: Mutex::new(guard),
         options,
     };
@@ -330,7 +332,7 @@ fn replay(state: &State, found: &Recovered) -> Result<(Memtable, u64)> {
         if *seq <= state.flushed_seq && !bug("replay_flushed") {
             continue;
         }
-        let ops = decode(payload)
+        let ops = decode(payload, *seq)
             .ok_or_else(|| Error::corrupt("wal", 0, format!("commit {seq} is malformed")))?;
         for op in ops {
             keyspaces.entry(op.keyspace).or_default().push(Entry {

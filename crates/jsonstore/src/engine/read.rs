@@ -181,7 +181,6 @@ impl Core {
     ///
     /// # Errors
     /// I/O errors and `Error::Corruption`; the hidden error of `would_block`.
-    #[allow(dead_code, reason = "the planner lands next")]
     pub(crate) fn estimate(&self, keyspace: u32, from: &[u8], to: Option<&[u8]>) -> Result<u64> {
         self.tree().estimate(keyspace, from, to)
     }

@@ -18,8 +18,8 @@ use crate::{
     engine::Core,
     error::{Error, Result, Unindexable},
     follow::{Change, Claim, Effects, Follower, Loader, Mark},
-    key::{self, Id},
-    query::{Bracket, Filter, Path},
+    key::Id,
+    query::{Filter, Path},
 };
 
 /// A field of an index.
@@ -137,11 +137,6 @@ impl BTreeIndex {
         self.flags.multikey.load(Ordering::SeqCst) != 0
     }
 
-    /// Whether it may because of this field.
-    pub(crate) fn is_multikey_field(&self, field: usize) -> bool {
-        self.flags.multikey.load(Ordering::SeqCst) >> field & 1 == 1
-    }
-
     /// Documents that have none of the fields are not in it.
     pub(crate) fn is_sparse(&self) -> bool {
         self.definition.sparse
@@ -176,16 +171,6 @@ impl BTreeIndex {
         out: &mut Vec<u8>,
     ) -> Option<()> {
         self.shape.fields.get(field)?.1.encode(value, out)
-    }
-
-    /// The bytes that values of one type can begin with at this field: from, to (exclusive).
-    pub(crate) fn type_range(&self, field: usize, bracket: Bracket) -> (u8, u8) {
-        let (from, to) = key::type_range(bracket);
-        match self.fields.get(field).is_some_and(|field| field.descending) {
-            // `from..=to - 1` inverted.
-            true => (!(to - 1), !from + 1),
-            false => (from, to),
-        }
     }
 
     /// The key of the document that an entry belongs to.

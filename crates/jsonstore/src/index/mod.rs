@@ -9,8 +9,6 @@
 //! - `catalog`: indexes in the settings of a collection; making and dropping them
 //! - `verify`: proof that indexes and documents agree
 
-#![allow(dead_code, unused_imports, reason = "the planner, which reads indexes, lands next")]
-
 mod btree;
 mod build;
 mod catalog;
@@ -21,7 +19,7 @@ mod load;
 mod verify;
 
 pub(crate) use self::{
-    btree::{BTreeIndex, Flags, IndexField},
+    btree::{BTreeIndex, Flags},
     build::Job,
     entry::Shape,
 };

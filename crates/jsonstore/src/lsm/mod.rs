@@ -24,7 +24,6 @@ pub(crate) use self::{
 pub(crate) const LEVELS: usize = 7;
 
 /// Versions counted in a memtable to estimate a range.
-#[allow(dead_code, reason = "the planner lands next")]
 const ESTIMATE_MAX: usize = 1024;
 
 /// The segments; a new one is made for every change.
@@ -112,7 +111,6 @@ impl Tree {
     }
 
     /// About how many versions lie in a range of keys.
-    #[allow(dead_code, reason = "the planner lands next")]
     pub(crate) fn estimate(&self, keyspace: u32, from: &[u8], to: Option<&[u8]>) -> Result<u64> {
         let tables = self.frozen.iter().chain([&self.active]);
         let mut count: u64 = tables.map(|t| t.estimate(keyspace, from, to, ESTIMATE_MAX)).sum();

@@ -29,10 +29,9 @@ pub use self::{
 };
 pub(crate) use self::{
     aggregate::{Context, Join, Rows},
-    filter::{ElemMatch, Expr, Operand, Regex, Test, TextQuery, TypeSet},
-    order::{Bracket, bracket, compare},
+    filter::{ElemMatch, Expr, Operand, Test},
+    order::Bracket,
     path::{Path, Step},
-    sort::SortField,
     update::{apply, with_first_member},
 };
 

@@ -115,19 +115,6 @@ impl Path {
             ControlFlow::Continue(())
         });
     }
-
-    /// The one value at the path, taking a step into an array as a position only.
-    pub(crate) fn get<'a>(&self, document: &'a [u8]) -> Option<&'a [u8]> {
-        let mut at = document;
-        for step in &self.steps {
-            at = match jb1::kind(at)? {
-                Kind::Object => jb1::get(at, &step.escaped)?,
-                Kind::Array => jb1::items(at)?.nth(step.index?)??,
-                _ => return None,
-            };
-        }
-        Some(at)
-    }
 }
 
 impl fmt::Debug for Path {

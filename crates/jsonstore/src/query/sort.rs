@@ -87,6 +87,15 @@ impl Sort {
         self.with(path, false)
     }
 
+    /// Which of two documents comes first.
+    ///
+    /// # Errors
+    /// `Document` if one of them could not be stored.
+    pub fn compare_json(&self, a: &Value, b: &Value) -> Result<Ordering> {
+        let limits = jb1::Limits::default();
+        Ok(self.compare(&jb1::from_value(a, &limits)?, &jb1::from_value(b, &limits)?))
+    }
+
     /// True if nothing is sorted by.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()

@@ -123,7 +123,6 @@ impl Segment {
 
     /// About how many versions lie between two full keys, from its index blocks. Ends that lie in one
     /// block are counted in it.
-    #[allow(dead_code, reason = "the planner lands next")]
     pub(crate) fn estimate(&self, from: &[u8], to: &[u8]) -> Result<u64> {
         if to <= from || self.info.max_key.as_slice() < from || self.info.min_key.as_slice() >= to {
             return Ok(0);

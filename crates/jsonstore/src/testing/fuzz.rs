@@ -224,7 +224,7 @@ fn wal_target(bytes: &[u8]) {
     for salvage in [false, true] {
         if let Ok(found) = recover(&vfs.fork(), &config, floor, salvage, false, &mut |_, _| {}) {
             for (_, payload) in found.commits {
-                let _ = crate::commit::decode(&payload);
+                let _ = crate::commit::decode(&payload, 1);
             }
         }
     }

@@ -407,7 +407,6 @@ impl Core {
     }
 
     /// The ids of all documents that match, in their order.
-    #[allow(dead_code, reason = "`$text` in a filter lands next")]
     #[allow(
         clippy::redundant_closure_for_method_calls,
         reason = "the method itself is not general enough over lifetimes"

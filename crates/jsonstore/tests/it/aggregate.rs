@@ -136,7 +136,7 @@ fn pipelines_agree_with_the_oracle() {
             let (mut got, left) = match aggregate(&parsed, &documents, &other, memory) {
                 Ok(got) => got,
                 // One group may be more than so little memory holds.
-                Err(Error::QueryTooLarge { .. }) if memory < PLENTY => continue,
+                Err(Error::QueryLimit { .. }) if memory < PLENTY => continue,
                 Err(error) => panic!("{seed}: {pipeline}: {error}"),
             };
             if is_grouped {
@@ -180,7 +180,7 @@ fn what_cannot_be_bounded_is_refused() {
     let pipeline = json!([{"$group": {"_id": null, "all": {"$push": "$s"}}}]);
     let parsed = Pipeline::from_json(&pipeline).unwrap();
     let error = aggregate(&parsed, &documents, &[], 64 << 10).unwrap_err();
-    assert!(matches!(error, Error::QueryTooLarge { limit: 65_536, .. }), "{error}");
+    assert!(matches!(error, Error::QueryLimit { limit: 65_536, .. }), "{error}");
 }
 
 #[test]

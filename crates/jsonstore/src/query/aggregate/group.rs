@@ -117,7 +117,7 @@ pub(super) fn run(
         });
         bytes += open[at].add(group, &document);
         if bytes > memory {
-            return Err(too_large("the groups of a $group", memory as u64));
+            return Err(too_large("bytes for the groups of a $group", memory as u64));
         }
     }
     drop(places);
@@ -151,7 +151,7 @@ fn later_groups(group: &Group, sorter: Sorter, context: &Context, memory: usize)
         });
         *bytes += open.add(group, &document);
         if *bytes > memory / 2 {
-            return Err(too_large("the values of one group", memory as u64 / 2));
+            return Err(too_large("bytes for the values of one group", memory as u64 / 2));
         }
     }
     if let Some((_, open, _)) = current {

@@ -105,7 +105,7 @@ pub(crate) trait Join: Send + Sync {
     /// The documents that match, at most `bytes_max` bytes of them.
     ///
     /// # Errors
-    /// `QueryTooLarge` beyond that; otherwise those of reading.
+    /// `QueryLimit` beyond that; otherwise those of reading.
     fn find(&self, collection: &str, filter: &Filter, bytes_max: usize) -> Result<Vec<Bytes>>;
 }
 
@@ -128,14 +128,6 @@ impl Pipeline {
             }
             _ => Filter::all(),
         }
-    }
-
-    /// The collections that `$lookup` reads.
-    pub(crate) fn collections(&self) -> impl Iterator<Item = &str> {
-        self.stages.iter().filter_map(|stage| match stage {
-            Stage::Lookup(lookup) => Some(&*lookup.from),
-            _ => None,
-        })
     }
 
     /// What comes out when these documents go in. Nothing is read before the first is asked for.

@@ -90,7 +90,7 @@ pub(super) fn once_made(make: impl FnOnce() -> Result<Rows> + Send + 'static) ->
 }
 
 pub(super) fn too_large(what: &'static str, limit: u64) -> Error {
-    Error::QueryTooLarge { what, limit }
+    Error::QueryLimit { what, limit }
 }
 
 fn bounded(bytes: Vec<u8>, limits: &Limits) -> Result<Bytes> {

@@ -110,7 +110,7 @@ impl Sorter {
                 frame.clear();
             }
             if self.spilled > self.context.spill_bytes_max {
-                return Err(too_large("the temporary files", self.context.spill_bytes_max));
+                return Err(too_large("bytes of temporary files", self.context.spill_bytes_max));
             }
         }
         self.spilled += run.append(&frame)?;

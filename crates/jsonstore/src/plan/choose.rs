@@ -1,0 +1,438 @@
+//! From a query to the cheapest way of answering it.
+
+use std::sync::Arc;
+
+use super::{
+    Query,
+    bounds::{Condition, KeyRange, POINTS_MAX, Ranges, conditions},
+};
+use crate::{
+    catalog::CollectionState,
+    engine::Core,
+    error::{Error, Result},
+    index::{BTreeIndex, Collation},
+    query::{Expr, Path},
+    text::TextQuery,
+};
+
+/// Alternatives of an `$or` that are looked up one by one.
+const UNION_MAX: usize = 32;
+
+/// What things cost, in units of reading one document in the order of ids.
+const SEEK: f64 = 3.0;
+const ENTRY: f64 = 0.2;
+const FETCH: f64 = 1.3;
+const COVERED: f64 = 0.2;
+const SORT: f64 = 0.08;
+
+/// How documents are found.
+#[derive(Debug, Clone)]
+pub(crate) enum Access {
+    /// In ranges of an index.
+    Index(IndexScan),
+    /// In the order of ids.
+    Ids(Vec<KeyRange>),
+    /// What any of these finds.
+    Union(Vec<IndexScan>),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct IndexScan {
+    pub(crate) index: Arc<BTreeIndex>,
+    pub(crate) ranges: Vec<KeyRange>,
+    pub(crate) entries: u64,
+}
+
+/// One way of answering a query.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) access: Access,
+    /// What is found still has to be looked at.
+    pub(crate) has_residual: bool,
+    /// It comes in the order that is asked for.
+    pub(crate) is_ordered: bool,
+    /// The index alone can answer.
+    pub(crate) is_covered: bool,
+    /// Entries or documents that it expects to look at.
+    pub(crate) rows: u64,
+    pub(crate) cost: f64,
+}
+
+/// What a plan can be made from.
+struct Planner<'a> {
+    core: &'a Core,
+    query: &'a Query,
+    conditions: Vec<Condition>,
+    /// The conditions are all that is demanded.
+    is_all: bool,
+    documents: u64,
+}
+
+/// All ways of answering a query, the cheapest first. There is always one.
+///
+/// # Errors
+/// `InvalidFilter` if the hint names an index that is not there or does not fit.
+pub(crate) fn plans(
+    core: &Core,
+    keyspace: u32,
+    state: Option<&CollectionState>,
+    seq: u64,
+    query: &Query,
+) -> Result<Vec<Plan>> {
+    if let Some(text) = query.filter.text() {
+        return Ok(vec![by_text(core, state, seq, &text.search, query)?]);
+    }
+    let (conditions, is_all) = conditions(query.filter.expr());
+    let documents = core.estimate(keyspace, &[], None)?;
+    let planner = Planner { core, query, conditions, is_all, documents };
+    let usable =
+        |index: &&Arc<BTreeIndex>| index.is_ready_at(seq) && planner.implies_partial(index);
+    let indexes: Vec<&Arc<BTreeIndex>> =
+        state.map(|state| state.indexes.iter().filter(usable).collect()).unwrap_or_default();
+    let mut all = vec![planner.by_ids(keyspace)?];
+    for index in &indexes {
+        all.extend(planner.by_index(index)?);
+    }
+    all.extend(planner.by_union(&indexes)?);
+    if let Some(hint) = &query.hint {
+        all.retain(|plan| plan.name() == Some(hint));
+        if all.is_empty() {
+            let reason = "the index of the hint does not exist, or cannot answer this";
+            return Err(Error::InvalidFilter { path: hint.clone(), reason: reason.to_owned() });
+        }
+    }
+    planner.price(&mut all);
+    all.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+    Ok(all)
+}
+
+/// What the text index finds, in the order of ids; the rest of the filter is looked at.
+fn by_text(
+    core: &Core,
+    state: Option<&CollectionState>,
+    seq: u64,
+    search: &str,
+    query: &Query,
+) -> Result<Plan> {
+    let refused = |reason: &str| {
+        let (path, reason) = ("$text".to_owned(), reason.to_owned());
+        Error::InvalidFilter { path, reason }
+    };
+    if query.hint.is_some() {
+        return Err(refused("a query by text takes no hint"));
+    }
+    let index = state.and_then(|state| state.text.first());
+    let index = index.ok_or_else(|| refused("the collection has no text index"))?;
+    let ids = core.text_ids(index, seq, &TextQuery::parse(search)?)?;
+    let sort = &query.sort.fields;
+    let by_id = matches!(&sort[..], [by, ..] if by.path.as_str() == "_id" && by.ascending);
+    Ok(Plan {
+        rows: ids.len() as u64,
+        cost: ids.len() as f64 * FETCH,
+        access: Access::Ids(ids.iter().map(|id| KeyRange::prefix(id.to_vec())).collect()),
+        has_residual: true,
+        is_ordered: sort.is_empty() || by_id,
+        is_covered: false,
+    })
+}
+
+impl Plan {
+    /// The index it uses, for hints and the plan cache.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match &self.access {
+            Access::Ids(_) => Some("_id"),
+            Access::Index(scan) => Some(scan.index.name()),
+            Access::Union(_) => None,
+        }
+    }
+}
+
+impl Planner<'_> {
+    /// Each condition of a partial index has to stand in the filter itself.
+    fn implies_partial(&self, index: &BTreeIndex) -> bool {
+        let Some(partial) = index.partial() else { return true };
+        let (wanted, is_all) = conditions(partial.expr());
+        is_all
+            && wanted.iter().all(|wanted| {
+                self.conditions.iter().any(|given| {
+                    given.path == wanted.path
+                        && given.is_exact
+                        && given.ranges.intersect(&wanted.ranges) == given.ranges
+                })
+            })
+    }
+
+    fn by_ids(&self, keyspace: u32) -> Result<Plan> {
+        let on_id = self.conditions.iter().filter(|c| c.path.as_str() == "_id");
+        let ranges = on_id
+            .clone()
+            .map(|c| c.ranges.clone())
+            .reduce(|a, b| a.intersect(&b))
+            .map_or_else(|| vec![KeyRange::all()], |ranges| ranges.0);
+        let has_residual = !self.is_all || on_id.count() != self.conditions.len();
+        let sort = &self.query.sort.fields;
+        let by_id =
+            matches!(&sort[..], [first, ..] if first.path.as_str() == "_id" && first.ascending);
+        let rows = if ranges == [KeyRange::all()] {
+            self.documents
+        } else {
+            self.estimate(keyspace, &ranges)?
+        };
+        Ok(Plan {
+            access: Access::Ids(ranges),
+            has_residual,
+            is_ordered: sort.is_empty() || by_id,
+            is_covered: false,
+            rows,
+            cost: 0.0,
+        })
+    }
+
+    fn by_index(&self, index: &Arc<BTreeIndex>) -> Result<Option<Plan>> {
+        let scan = self.scan(index, &self.conditions);
+        let sort = self.order(index, &scan);
+        let is_sparse_safe = !index.is_sparse() || scan.excludes_missing;
+        if !is_sparse_safe || (scan.fields == 0 && !sort) {
+            return Ok(None);
+        }
+        let has_residual = !(self.is_all && scan.is_exact && scan.used == self.conditions.len());
+        let entries = self.estimate(index.keyspace, &scan.ranges)?;
+        let is_covered = self.is_covered(index, has_residual);
+        Ok(Some(Plan {
+            access: Access::Index(IndexScan {
+                index: Arc::clone(index),
+                ranges: scan.ranges,
+                entries,
+            }),
+            has_residual,
+            is_ordered: sort || self.query.sort.is_empty(),
+            is_covered,
+            rows: entries,
+            cost: 0.0,
+        }))
+    }
+
+    /// Every alternative of an `$or` by the index that suits it best.
+    fn by_union(&self, indexes: &[&Arc<BTreeIndex>]) -> Result<Option<Plan>> {
+        let alternatives = self.alternatives().filter(|all| all.len() <= UNION_MAX);
+        let mut scans = Vec::new();
+        for alternative in alternatives.into_iter().flatten() {
+            let (conditions, _) = conditions(alternative);
+            let mut best: Option<IndexScan> = None;
+            for index in indexes {
+                let scan = self.scan(index, &conditions);
+                if scan.fields == 0 || (index.is_sparse() && !scan.excludes_missing) {
+                    continue;
+                }
+                let entries = self.estimate(index.keyspace, &scan.ranges)?;
+                if best.as_ref().is_none_or(|best| entries < best.entries) {
+                    let index = Arc::clone(index);
+                    best = Some(IndexScan { index, ranges: scan.ranges, entries });
+                }
+            }
+            let Some(best) = best else { return Ok(None) };
+            scans.push(best);
+        }
+        if scans.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Plan {
+            rows: scans.iter().map(|scan| scan.entries).sum(),
+            access: Access::Union(scans),
+            has_residual: true,
+            is_ordered: self.query.sort.is_empty(),
+            is_covered: false,
+            cost: 0.0,
+        }))
+    }
+
+    fn alternatives(&self) -> Option<&[Expr]> {
+        match self.query.filter.expr() {
+            Expr::Or(all) => Some(all),
+            Expr::And(all) => all.iter().find_map(|one| match one {
+                Expr::Or(all) => Some(&all[..]),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Equal fields one after the other, then a range.
+    fn scan(&self, index: &BTreeIndex, conditions: &[Condition]) -> Scan {
+        let mut scan = Scan {
+            ranges: Vec::new(),
+            fixed: 0,
+            fields: 0,
+            used: 0,
+            is_exact: !is_lossy(index),
+            excludes_missing: false,
+        };
+        let mut prefixes: Vec<Vec<u8>> = vec![Vec::new()];
+        for (place, field) in index.fields().iter().enumerate() {
+            let Some((ranges, used, is_exact)) = combined(index, &field.path, conditions) else {
+                break;
+            };
+            let turned: Vec<KeyRange> = if is_lossy(index) {
+                let Some(points) = lossy_points(index, place, conditions) else { break };
+                points
+            } else if field.descending {
+                ranges.0.iter().rev().map(KeyRange::inverted).collect()
+            } else {
+                ranges.0.clone()
+            };
+            scan.fields += 1;
+            scan.used += used;
+            scan.is_exact &= is_exact;
+            scan.excludes_missing |= ranges.excludes_missing();
+            let points: Option<Vec<&[u8]>> = turned.iter().map(KeyRange::as_prefix).collect();
+            match points {
+                Some(points) if prefixes.len() * points.len() <= POINTS_MAX => {
+                    if scan.fixed + 1 == scan.fields && prefixes.len() * points.len() == 1 {
+                        scan.fixed += 1;
+                    }
+                    let extend = |prefix: &Vec<u8>| {
+                        points.iter().map(|p| [prefix, *p].concat()).collect::<Vec<_>>()
+                    };
+                    prefixes = prefixes.iter().flat_map(extend).collect();
+                }
+                _ => {
+                    let each = |prefix: &Vec<u8>| {
+                        turned.iter().map(|range| range.within(prefix)).collect::<Vec<_>>()
+                    };
+                    scan.ranges = prefixes.iter().flat_map(each).collect();
+                    return scan;
+                }
+            }
+        }
+        scan.ranges = prefixes.into_iter().map(KeyRange::prefix).collect();
+        scan
+    }
+
+    /// Whether the entries come in the order that is asked for.
+    fn order(&self, index: &BTreeIndex, scan: &Scan) -> bool {
+        let sort = &self.query.sort.fields;
+        if sort.is_empty() || index.is_multikey() || is_lossy(index) {
+            return false;
+        }
+        // Several ranges follow one another in the order of the field in which they differ.
+        if scan.ranges.len() > 1 && scan.fields > scan.fixed + 1 {
+            return false;
+        }
+        let fields = index.fields();
+        let fixed = |path: &Path| fields[..scan.fixed].iter().any(|field| field.path == *path);
+        let mut rest = fields[scan.fixed..].iter();
+        sort.iter().filter(|by| !fixed(&by.path)).all(|by| {
+            rest.next().is_some_and(|f| f.path == by.path && f.descending != by.ascending)
+        })
+    }
+
+    fn is_covered(&self, index: &BTreeIndex, has_residual: bool) -> bool {
+        let Some(mut wanted) = self.query.fields() else { return false };
+        if has_residual {
+            self.query.filter.each_path(&mut |path| wanted.push(path.clone()));
+        }
+        let fields = index.fields().iter().map(|field| &field.path);
+        let held: Vec<&Path> = fields.chain(index.include()).collect();
+        !index.is_multikey()
+            && wanted.iter().all(|path| path.as_str() == "_id" || held.contains(&path))
+    }
+
+    fn estimate(&self, keyspace: u32, ranges: &[KeyRange]) -> Result<u64> {
+        let mut entries = 0;
+        for range in ranges {
+            let (from, to) = range.keys();
+            entries += self.core.estimate(keyspace, &from, to.as_deref())?;
+        }
+        Ok(entries)
+    }
+
+    fn price(&self, plans: &mut [Plan]) {
+        // What the most selective plan finds bounds how many documents there are to be found.
+        let matches = plans.iter().map(|plan| plan.rows).min().unwrap_or(0).max(1) as f64;
+        let wanted = self.query.limit.map(|n| (n.saturating_add(self.query.skip)).max(1) as f64);
+        for plan in plans {
+            let all = plan.rows as f64;
+            let stops_early = plan.is_ordered || self.query.sort.is_empty();
+            let rows = match wanted {
+                Some(wanted) if stops_early => all.min(wanted * (all / matches).max(1.0)),
+                _ => all,
+            };
+            let reading = match &plan.access {
+                Access::Ids(ranges) => ranges.len() as f64 * SEEK + rows,
+                Access::Index(scan) => {
+                    let fetch = if plan.is_covered { COVERED } else { FETCH };
+                    scan.ranges.len() as f64 * SEEK + rows * (ENTRY + fetch)
+                }
+                Access::Union(scans) => {
+                    let seeks: usize = scans.iter().map(|scan| scan.ranges.len()).sum();
+                    seeks as f64 * SEEK + rows * (ENTRY + FETCH)
+                }
+            };
+            let sorting = if stops_early { 0.0 } else { rows * rows.max(2.0).log2() * SORT };
+            plan.rows = rows as u64;
+            plan.cost = reading + sorting;
+        }
+    }
+}
+
+/// Ranges of one index, and how they came about.
+struct Scan {
+    ranges: Vec<KeyRange>,
+    /// Leading fields with a single value.
+    fixed: usize,
+    fields: usize,
+    /// Conditions that the ranges stand for.
+    used: usize,
+    is_exact: bool,
+    excludes_missing: bool,
+}
+
+/// Its keys do not tell all about the values.
+fn is_lossy(index: &BTreeIndex) -> bool {
+    index.is_hash() || index.collation() != Collation::Binary
+}
+
+/// Where the values of one condition lie in an index whose keys do not tell all about them.
+fn lossy_points(
+    index: &BTreeIndex,
+    place: usize,
+    conditions: &[Condition],
+) -> Option<Vec<KeyRange>> {
+    let path = &index.fields().get(place)?.path;
+    let mut on_path = conditions.iter().filter(|c| c.path == *path);
+    let values = on_path.find_map(|condition| condition.values.as_ref())?;
+    let mut points: Vec<Vec<u8>> = Vec::with_capacity(values.len());
+    for value in values {
+        let mut point = Vec::new();
+        index.encode_value(place, Some(value), &mut point)?;
+        points.push(point);
+    }
+    points.sort_unstable();
+    points.dedup();
+    Some(points.into_iter().map(KeyRange::prefix).collect())
+}
+
+/// What all conditions on a path leave of its values, how many they are, and whether exactly that
+/// satisfies them.
+fn combined(
+    index: &BTreeIndex,
+    path: &Path,
+    conditions: &[Condition],
+) -> Option<(Ranges, usize, bool)> {
+    let mut on_path = conditions.iter().filter(|c| c.path == *path);
+    let first = on_path.next()?;
+    if !index.is_multikey() {
+        let (mut ranges, mut used, mut is_exact) = (first.ranges.clone(), 1, first.is_exact);
+        for condition in on_path {
+            ranges = ranges.intersect(&condition.ranges);
+            used += 1;
+            is_exact &= condition.is_exact;
+        }
+        return Some((ranges, used, is_exact));
+    }
+    // Of several values each condition may be satisfied by another: only one of them counts, best
+    // one that names values.
+    let all = std::iter::once(first).chain(on_path);
+    let best = all.min_by_key(|c| (c.ranges.points().is_none(), !c.is_joint, c.ranges.0.len()))?;
+    Some((best.ranges.clone(), 1, best.is_exact))
+}

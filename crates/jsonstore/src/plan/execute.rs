@@ -1,0 +1,383 @@
+//! Carrying out a plan, a batch at a time, over one snapshot.
+
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Query,
+    bounds::KeyRange,
+    choose::{Access, Plan},
+    source::Source,
+};
+use crate::{
+    engine::{Core, Hold, View},
+    error::{Error, Result},
+};
+
+/// Documents looked at in one batch, growing from the first to the second.
+const BATCH_FIRST: usize = 32;
+const BATCH_MAX: usize = 256;
+/// A plan that looks at this many times the rows it expected, and this many more, gives way to the
+/// next one, if it has not returned anything yet.
+const SURPRISE_FACTOR: u64 = 8;
+const SURPRISE_MIN: u64 = 1000;
+
+/// A document that was found.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) id: Bytes,
+    pub(crate) rev: u64,
+    pub(crate) value: FoundValue,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum FoundValue {
+    /// JB1, whole or (of a covered query) only the fields of the index.
+    Jb1(Bytes),
+    /// The text of the whole document, from the document cache.
+    Json(Bytes),
+}
+
+/// What a query took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Actuals {
+    pub(crate) entries: u64,
+    pub(crate) documents: u64,
+    pub(crate) returned: u64,
+    /// Plans that were given up.
+    pub(crate) switches: u64,
+}
+
+impl Found {
+    /// A document of which only is known that it is there.
+    fn counted(id: Bytes) -> Self {
+        Self { id, rev: 0, value: FoundValue::Jb1(Bytes::new()) }
+    }
+}
+
+/// A query on its way.
+#[derive(Debug)]
+pub(crate) struct Execution {
+    pub(crate) query: Arc<Query>,
+    keyspace: u32,
+    seq: u64,
+    /// Keeps what the snapshot sees.
+    _hold: Arc<Hold>,
+    plan: Plan,
+    /// The other plans, the next one last.
+    others: Vec<Plan>,
+    source: Option<Source>,
+    /// Ids that the caller answers for.
+    hidden: Arc<HashSet<Bytes>>,
+    /// Whole documents are wanted as JB1.
+    is_raw: bool,
+    skipped: u64,
+    batch: usize,
+    /// Documents in their order, when it had to be made, the next one last.
+    sorted: Option<Vec<Found>>,
+    /// Ids of documents that were looked at, if they are wanted.
+    pub(crate) examined: Option<Vec<Bytes>>,
+    pub(crate) actuals: Actuals,
+}
+
+impl Execution {
+    /// Chooses a plan. The snapshot was taken before, so whatever it shows, the plans know of.
+    pub(crate) fn new(
+        core: &Core,
+        keyspace: u32,
+        query: Arc<Query>,
+        seq: u64,
+        hold: Arc<Hold>,
+    ) -> Result<Self> {
+        let state = core.collection_state(keyspace);
+        let mut plans = super::choose::plans(core, keyspace, state.as_deref(), seq, &query)?;
+        plans.reverse();
+        let plan = plans.pop().expect("reading everything is always a plan");
+        Ok(Self {
+            query,
+            keyspace,
+            seq,
+            _hold: hold,
+            plan,
+            others: plans,
+            source: None,
+            hidden: Arc::default(),
+            is_raw: false,
+            skipped: 0,
+            batch: 0,
+            sorted: None,
+            examined: None,
+            actuals: Actuals::default(),
+        })
+    }
+
+    /// All come whole, as JB1.
+    pub(crate) fn whole(mut self) -> Self {
+        self.is_raw = true;
+        self.plan.is_covered = false;
+        self.others.iter_mut().for_each(|plan| plan.is_covered = false);
+        self
+    }
+
+    /// For a transaction: its own documents are left out, and all come as JB1.
+    pub(crate) fn within_transaction(mut self, hidden: HashSet<Bytes>) -> Self {
+        self.hidden = Arc::new(hidden);
+        self.examined = Some(Vec::new());
+        self.whole()
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Keyspaces with the ranges that were read.
+    pub(crate) fn read_ranges(&self) -> Vec<(u32, KeyRange)> {
+        let of = |keyspace: u32, ranges: &[KeyRange]| {
+            ranges.iter().map(|range| (keyspace, range.clone())).collect::<Vec<_>>()
+        };
+        match &self.plan.access {
+            Access::Ids(ranges) => of(self.keyspace, ranges),
+            Access::Index(scan) => of(scan.index.keyspace, &scan.ranges),
+            Access::Union(scans) => {
+                scans.iter().flat_map(|s| of(s.index.keyspace, &s.ranges)).collect()
+            }
+        }
+    }
+
+    pub(crate) fn others(&self) -> impl Iterator<Item = &Plan> {
+        self.others.iter().rev()
+    }
+
+    /// The next documents, after `skip` and up to `limit`; none at the end.
+    ///
+    /// # Errors
+    /// I/O errors; `Error::QueryLimit`.
+    pub(crate) fn next(&mut self, core: &Core) -> Result<Vec<Found>> {
+        core.check_open()?;
+        if self.query.limit == Some(self.actuals.returned) {
+            return Ok(Vec::new());
+        }
+        let mut found = if self.plan.is_ordered {
+            self.matching(core)?
+        } else {
+            if self.sorted.is_none() {
+                self.sorted = Some(self.sort(core)?);
+            }
+            let sorted = self.sorted.as_mut().expect("it was just made");
+            let from = sorted.len().saturating_sub(BATCH_MAX);
+            let mut next = sorted.split_off(from);
+            next.reverse();
+            next
+        };
+        if let Some(limit) = self.query.limit {
+            found.truncate((limit - self.actuals.returned).try_into().unwrap_or(usize::MAX));
+        }
+        self.actuals.returned += found.len() as u64;
+        Ok(found)
+    }
+
+    /// Matching documents after `skip`, in the order of the plan; none at the end.
+    fn matching(&mut self, core: &Core) -> Result<Vec<Found>> {
+        loop {
+            let Some(mut found) = self.look(core)? else { return Ok(Vec::new()) };
+            let skip = self.query.skip - self.skipped;
+            let now = skip.min(found.len() as u64);
+            self.skipped += now;
+            found.drain(..now as usize);
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// All that match, sorted backwards, without those that `skip` and `limit` leave out.
+    fn sort(&mut self, core: &Core) -> Result<Vec<Found>> {
+        let query = Arc::clone(&self.query);
+        let keep = query.limit.map(|limit| limit.saturating_add(query.skip));
+        let mut heap: BinaryHeap<Sorted> = BinaryHeap::new();
+        let mut bytes = 0;
+        let mut place = 0;
+        while let Some(found) = self.look(core)? {
+            for found in found {
+                let FoundValue::Jb1(value) = &found.value else { continue };
+                let mut key = Vec::new();
+                query.sort.key(value, &mut key).ok_or_else(|| self.malformed())?;
+                bytes += key.len() + value.len();
+                place += 1;
+                heap.push(Sorted { key, place, found });
+                if keep.is_some_and(|keep| heap.len() as u64 > keep)
+                    && let Some(last) = heap.pop()
+                {
+                    bytes -= last.bytes();
+                }
+                if bytes > query.limits.sort_bytes_max {
+                    return Err(Error::QueryLimit {
+                        what: "bytes to sort",
+                        limit: query.limits.sort_bytes_max as u64,
+                    });
+                }
+            }
+        }
+        let mut sorted: Vec<Found> =
+            heap.into_sorted_vec().into_iter().map(|sorted| sorted.found).collect();
+        sorted.drain(..sorted.len().min(query.skip.try_into().unwrap_or(usize::MAX)));
+        sorted.reverse();
+        Ok(sorted)
+    }
+
+    /// Looks at the next rows; `None` when there are no more. What it returns matches.
+    fn look(&mut self, core: &Core) -> Result<Option<Vec<Found>>> {
+        self.check_limits(core)?;
+        let size = self.batch_size();
+        let (plan, seq) = (&self.plan, self.seq);
+        let source = self.source.get_or_insert_with(|| Source::new(&plan.access, plan.is_covered));
+        let next = source.next(core, self.keyspace, seq, &self.hidden, size)?;
+        let Some((rows, entries)) = next else { return Ok(None) };
+        self.actuals.entries += entries;
+        let found = if rows.ids.is_empty() {
+            self.select(rows.found)
+        } else if self.only_counts() {
+            rows.ids.into_iter().map(Found::counted).collect()
+        } else {
+            self.fetch(core, rows.ids)?
+        };
+        self.give_way(&found);
+        Ok(Some(found))
+    }
+
+    fn batch_size(&mut self) -> usize {
+        let wanted = self.query.limit.map(|limit| limit + self.query.skip);
+        self.batch = match (self.batch, wanted) {
+            (0, Some(wanted)) if self.plan.is_ordered && !self.plan.has_residual => {
+                wanted.clamp(1, BATCH_MAX as u64) as usize
+            }
+            (0, _) => BATCH_FIRST,
+            (size, _) => (size * 2).min(BATCH_MAX),
+        };
+        self.batch
+    }
+
+    /// Nothing of the documents but their number is needed.
+    fn only_counts(&self) -> bool {
+        self.query.counts && !self.plan.has_residual && !self.is_raw
+    }
+
+    fn fetch(&mut self, core: &Core, ids: Vec<Bytes>) -> Result<Vec<Found>> {
+        let view = View::Snapshot(self.seq);
+        let needs_jb1 = self.plan.has_residual
+            || self.is_raw
+            || !self.plan.is_ordered
+            || self.query.projection.is_some()
+            || self.query.distinct.is_some();
+        if needs_jb1 {
+            let values = core.values(self.keyspace, &ids, view)?;
+            let found = ids.into_iter().zip(values).filter_map(|(id, value)| {
+                value.map(|(rev, value)| Found { id, rev, value: FoundValue::Jb1(value) })
+            });
+            let found = found.collect();
+            return Ok(self.select(found));
+        }
+        self.note(ids.iter());
+        let texts = core.documents(self.keyspace, &ids, view)?;
+        let found = ids.into_iter().zip(texts).filter_map(|(id, text)| {
+            text.map(|(rev, text)| Found { id, rev, value: FoundValue::Json(text) })
+        });
+        Ok(found.collect())
+    }
+
+    /// Those of the rows that match.
+    fn select(&mut self, mut found: Vec<Found>) -> Vec<Found> {
+        self.note(found.iter().map(|found| &found.id));
+        if self.plan.has_residual {
+            found.retain(|found| match &found.value {
+                FoundValue::Jb1(value) => self.query.filter.matches(value),
+                FoundValue::Json(_) => true,
+            });
+        }
+        found
+    }
+
+    fn note<'a>(&mut self, ids: impl ExactSizeIterator<Item = &'a Bytes>) {
+        self.actuals.documents += ids.len() as u64;
+        if let Some(examined) = &mut self.examined {
+            examined.extend(ids.cloned());
+        }
+    }
+
+    /// Changes to the next plan if this one proves much worse than it was thought to be.
+    fn give_way(&mut self, found: &[Found]) {
+        let looked_at = self.actuals.entries.max(self.actuals.documents);
+        let expected = self.plan.rows.saturating_mul(SURPRISE_FACTOR) + SURPRISE_MIN;
+        let is_early = found.is_empty() && self.actuals.returned == 0 && self.skipped == 0;
+        if !is_early || looked_at < expected || !self.plan.is_ordered {
+            return;
+        }
+        if let Some(next) = self.others.pop_if(|next| next.cost < looked_at as f64 * 4.0) {
+            self.plan = next;
+            self.source = None;
+            self.batch = 0;
+            self.actuals.switches += 1;
+        }
+    }
+
+    fn check_limits(&self, core: &Core) -> Result<()> {
+        let limits = &self.query.limits;
+        let rows = self.actuals.entries.max(self.actuals.documents);
+        if limits.rows_max.is_some_and(|max| rows > max) {
+            let limit = limits.rows_max.unwrap_or_default();
+            return Err(Error::QueryLimit { what: "rows examined", limit });
+        }
+        if let Some(deadline) = self.query.deadline
+            && core.options.env.now() >= deadline
+        {
+            let limit = limits.time_max.map_or(0, |time| time.as_millis() as u64);
+            return Err(Error::QueryLimit { what: "milliseconds", limit });
+        }
+        Ok(())
+    }
+
+    fn malformed(&self) -> Error {
+        Error::corrupt(format!("collection {}", self.keyspace), 0, "a document is malformed")
+    }
+}
+
+/// A document with its place in the order.
+#[derive(Debug)]
+struct Sorted {
+    key: Vec<u8>,
+    /// Of equal ones the one found first is first.
+    place: u64,
+    found: Found,
+}
+
+impl Sorted {
+    fn bytes(&self) -> usize {
+        let FoundValue::Jb1(value) = &self.found.value else { return self.key.len() };
+        self.key.len() + value.len()
+    }
+}
+
+impl Ord for Sorted {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.cmp(&other.key).then(self.place.cmp(&other.place))
+    }
+}
+
+impl PartialOrd for Sorted {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Sorted {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Sorted {}

@@ -1,0 +1,144 @@
+//! Plans, for people and programs.
+
+use serde_json::{Value, json};
+
+use super::{
+    bounds::{Bound, KeyRange},
+    choose::{Access, IndexScan, Plan},
+    execute::Execution,
+};
+
+/// How a query is answered: the plan, its rivals, and what it took if it was run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    json: Value,
+}
+
+impl Explanation {
+    pub(crate) fn of(execution: &Execution, was_run: bool) -> Self {
+        let mut json = json!({
+            "plan": plan(execution.plan()),
+            "rejected": execution.others().map(plan).collect::<Vec<_>>(),
+        });
+        if was_run {
+            let actuals = &execution.actuals;
+            json["actual"] = json!({
+                "entries": actuals.entries,
+                "documents": actuals.documents,
+                "returned": actuals.returned,
+                "plans_given_up": actuals.switches,
+            });
+        }
+        Self { json }
+    }
+
+    /// Of a collection that does not exist.
+    pub(crate) fn of_nothing() -> Self {
+        Self { json: json!({"plan": {"access": "nothing"}, "rejected": []}) }
+    }
+
+    /// `plan` with `access` (`index`, `ids` or `union`), `index`, `ranges`, `estimate`, `cost`,
+    /// `sorts`, `covered`, `filters`; `rejected` with the same of the others; `actual` if the query
+    /// was run: `entries` and `documents` looked at, `returned`, `plans_given_up`.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// The indexes that could answer alone, `_id` among them: what a hint may name. Cheapest first.
+    pub fn candidates(&self) -> Vec<String> {
+        let plans = std::iter::once(&self.json["plan"]);
+        let plans = plans.chain(self.json["rejected"].as_array().into_iter().flatten());
+        let name = |plan: &Value| match plan["access"].as_str() {
+            Some("ids") => Some("_id".to_owned()),
+            Some("index") => plan["index"].as_str().map(str::to_owned),
+            _ => None,
+        };
+        plans.filter_map(name).collect()
+    }
+
+    /// The index that is used; `None` if documents are read in the order of their ids, or several
+    /// indexes are used.
+    pub fn index(&self) -> Option<&str> {
+        self.json["plan"]["index"].as_str()
+    }
+}
+
+impl std::fmt::Display for Explanation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let line = |plan: &Value| {
+            let mut line = plan["access"].as_str().unwrap_or_default().to_owned();
+            for name in ["index", "ranges"] {
+                if !plan[name].is_null() {
+                    line += &format!(" {}", plan[name]);
+                }
+            }
+            for name in ["filters", "sorts", "covered"] {
+                if plan[name] == true {
+                    line += &format!(", {name}");
+                }
+            }
+            format!("{line}; about {} rows, cost {}", plan["estimate"], plan["cost"])
+        };
+        writeln!(f, "plan:     {}", line(&self.json["plan"]))?;
+        for rejected in self.json["rejected"].as_array().into_iter().flatten() {
+            writeln!(f, "rejected: {}", line(rejected))?;
+        }
+        if let Some(actual) = self.json["actual"].as_object() {
+            let text: Vec<String> = actual.iter().map(|(k, v)| format!("{v} {k}")).collect();
+            writeln!(f, "actual:   {}", text.join(", ").replace('_', " "))?;
+        }
+        Ok(())
+    }
+}
+
+fn plan(plan: &Plan) -> Value {
+    let mut json = json!({
+        "estimate": plan.rows,
+        "cost": (plan.cost * 10.0).round() / 10.0,
+        "sorts": !plan.is_ordered,
+        "filters": plan.has_residual,
+        "covered": plan.is_covered,
+    });
+    match &plan.access {
+        Access::Ids(ranges) => {
+            json["access"] = json!("ids");
+            json["ranges"] = describe(ranges);
+        }
+        Access::Index(scan) => {
+            json["access"] = json!("index");
+            json["index"] = json!(scan.index.name());
+            json["ranges"] = describe(&scan.ranges);
+        }
+        Access::Union(scans) => {
+            json["access"] = json!("union");
+            let one = |scan: &IndexScan| json!({"index": scan.index.name(), "ranges": describe(&scan.ranges)});
+            json["parts"] = scans.iter().map(one).collect();
+        }
+    }
+    json
+}
+
+/// The first ranges; a list of a thousand helps nobody.
+fn describe(ranges: &[KeyRange]) -> Value {
+    const SHOWN_MAX: usize = 8;
+    let mut shown: Vec<String> = ranges.iter().take(SHOWN_MAX).map(range_text).collect();
+    if ranges.len() > SHOWN_MAX {
+        shown.push(format!("and {} more", ranges.len() - SHOWN_MAX));
+    }
+    json!(shown)
+}
+
+fn range_text(range: &KeyRange) -> String {
+    let side = |bound: &Bound| match bound {
+        Bound::After(bytes) | Bound::Before(bytes) => crate::key::describe(bytes),
+    };
+    match range.as_prefix() {
+        Some([]) => "everything".to_owned(),
+        Some(bytes) => format!("= {}", crate::key::describe(bytes)),
+        None => {
+            let open = if matches!(range.from, Bound::After(_)) { "(" } else { "[" };
+            let close = if matches!(range.to, Bound::After(_)) { "]" } else { ")" };
+            format!("{open}{} .. {}{close}", side(&range.from), side(&range.to))
+        }
+    }
+}
