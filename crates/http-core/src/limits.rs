@@ -38,7 +38,7 @@ pub struct Limits {
     /// From the first byte of a head to its end. Answer: 408 and close. Default 40 s.
     pub head_timeout: Duration,
     /// How long a head may take whatever its size: long enough to type one by hand. What takes longer must
-    /// have come at `head_rate_min`. One second while connections are scarce. Default 20 s.
+    /// have come at `head_rate_min`. One second while connections are scarce. Default 10 s.
     pub head_rate_grace: Duration,
     /// Slowest arrival of a head after its grace; 0 is any. Default 256 bytes per second.
     pub head_rate_min: u64,
@@ -95,7 +95,7 @@ impl Default for Limits {
             drain_bytes_max: 64 * 1024,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(40),
-            head_rate_grace: Duration::from_secs(20),
+            head_rate_grace: Duration::from_secs(10),
             head_rate_min: 256,
             first_request_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),

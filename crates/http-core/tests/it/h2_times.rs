@@ -56,7 +56,7 @@ async fn frames_that_do_not_end() {
         raw.probe(1).await;
         raw.send_bytes(bytes).await;
         let (code, seconds) = outlast(&mut raw).await;
-        assert!(code == Some(11) && (20..23).contains(&seconds), "{code:?} {seconds}");
+        assert!(code == Some(11) && (10..13).contains(&seconds), "{code:?} {seconds}");
         assert_eq!(server.log.abuses(), [Abuse::SlowFrame]);
     }
 }
