@@ -4,7 +4,11 @@
 //! locks and validation for writers. Everything above the disk ([`Vfs`]) and the clock ([`Env`]) is
 //! deterministic, so a simulator can crash it anywhere and replay what happened.
 //!
-//! Not here: queries by other than the id, full text, any network.
+//! Over it: queries in MongoDB's language through a planner, secondary and full-text indexes, change
+//! logs and live queries, schemas and migrations, guarded sessions, backup and restore, import and
+//! export.
+//!
+//! Not here: SQL, any network, more than one machine.
 //!
 //! ```
 //! use hearth_jsonstore::{Options, Store, block_on};
@@ -21,7 +25,8 @@
 //! .unwrap();
 //! ```
 //!
-//! Features: `cli` (the program), `testing` (simulator and checkers, outside semver).
+//! Features: `cli` (the program), `mmap` (segments mapped into memory), `schema` (JSON Schema),
+//! `testing` (simulator and checkers, outside semver).
 #![cfg_attr(not(feature = "mmap"), forbid(unsafe_code))]
 
 mod api;

@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn slow_frames_and_stalled_output() {
         let sight = Sight { inside: Some(3), has_output: true, ..QUIET };
-        assert_eq!(schedule(sight, 60), [(20, Due::SlowFrame), (30, Due::WriteStall)]);
+        assert_eq!(schedule(sight, 60), [(10, Due::SlowFrame), (30, Due::WriteStall)]);
     }
 
     #[test]

@@ -135,8 +135,8 @@ impl Collection {
     /// I/O errors.
     ///
     /// # Cancel safety
-    /// Once the settings are changed the index is gone; dropping the future leaves its pages to the
-    /// next opening.
+    /// Once the settings are changed the index is gone. Its pages go meanwhile even if the future is
+    /// dropped; if the process ends before they are gone, they stay where they are.
     pub async fn drop_text_index(&self, name: &str) -> Result<bool> {
         let Some(state) = self.text_states().into_iter().find(|s| s.name() == name) else {
             return Ok(false);

@@ -43,7 +43,7 @@ pub(crate) trait Scorer {
         let mut target = self.doc();
         while target != NONE {
             let (bound, upto) = self.bound(target)?;
-            if bound * SLACK > floor || bug("text_bound_too_low") {
+            if bound * SLACK > floor {
                 return Ok(target);
             }
             target = if upto >= NONE - 1 { NONE } else { self.seek(upto + 1)? };

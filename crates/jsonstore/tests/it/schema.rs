@@ -96,6 +96,38 @@ fn a_schema_that_makes_no_sense_changes_nothing() {
     .unwrap();
 }
 
+#[test]
+fn a_schema_may_refer_to_itself() {
+    let (_dir, store) = store();
+    block_on(async {
+        let trees = store.collection("trees")?;
+        // It goes in a circle, or is refused; it ends the process in no case.
+        if trees.set_schema(&json!({"$ref": "#"}), SchemaMode::Enforce).await.is_ok() {
+            let _ = trees.put(r#"{"_id":0}"#).await;
+            trees.remove_schema().await?;
+        }
+        let node = json!({
+            "$defs": { "node": {
+                "type": "object",
+                "required": ["n"],
+                "properties": { "child": { "$ref": "#/$defs/node" } },
+            } },
+            "$ref": "#/$defs/node",
+        });
+        trees.set_schema(&node, SchemaMode::Enforce).await?;
+        let mut tree = json!({"n": 0});
+        for n in 1..100 {
+            tree = json!({"n": n, "child": tree});
+        }
+        tree["_id"] = json!(1);
+        trees.put(&tree).await?;
+        let deep = tree.to_string().replace(r#""n":0"#, r#""m":0"#);
+        assert!(matches!(trees.put(&deep).await, Err(Error::SchemaViolation { .. })));
+        Result::Ok(())
+    })
+    .unwrap();
+}
+
 /// Version 1 splits the name, version 2 counts visits.
 fn migrations() -> Migrations {
     let split = |document: &mut Value| {

@@ -1,6 +1,7 @@
 //! The `jsonstore` program: look into a store, change it, verify it, measure it.
 
 mod backup;
+mod query;
 mod soak;
 mod transfer;
 
@@ -65,6 +66,26 @@ enum Command {
         to: Option<String>,
         #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
         limit: usize,
+    },
+    /// Print the documents that match, one per line.
+    Find(query::FindCommand),
+    /// Make, drop and list indexes.
+    #[command(subcommand)]
+    Index(query::IndexCommand),
+    /// Print what comes out of a pipeline: `[{"$group": …}]`.
+    Aggregate { collection: String, pipeline: String },
+    /// Print the documents that fit these words best, with their scores.
+    Search {
+        collection: String,
+        words: String,
+        #[arg(long, default_value_t = 10)]
+        limit: usize,
+    },
+    /// Print changes as they come, until the program is ended.
+    Watch {
+        collection: String,
+        #[arg(default_value = "{}")]
+        filter: String,
     },
     /// Names of the collections.
     Collections,
@@ -198,6 +219,15 @@ async fn run(store: &Store, command: Command, json: bool) -> Result<()> {
                 writeln!(out, "{}", document.json())?;
             }
         }
+        Command::Find(find) => find.run(store, json).await?,
+        Command::Index(index) => index.run(store, json).await?,
+        Command::Aggregate { collection, pipeline } => {
+            query::aggregate(store, &collection, &pipeline).await?;
+        }
+        Command::Search { collection, words, limit } => {
+            query::search(store, &collection, &words, limit, json).await?;
+        }
+        Command::Watch { collection, filter } => query::watch(store, &collection, &filter).await?,
         Command::Collections => store.collections().iter().for_each(|name| println!("{name}")),
         Command::Verify => verify(store).await?,
         Command::Compact => store.compact().await?,

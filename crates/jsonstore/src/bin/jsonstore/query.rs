@@ -1,0 +1,202 @@
+//! Finding, indexing, searching and following documents.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use hearth_jsonstore::{
+    Collection, Filter, Find, Index, Language, Pipeline, Projection, Since, Sort, Store, TextIndex,
+};
+use serde_json::{Value, json};
+
+/// What to find.
+#[derive(Debug, Args)]
+pub(crate) struct FindCommand {
+    collection: String,
+    /// `{"age": {"$gte": 18}}`; all documents if there is none.
+    #[arg(default_value = "{}")]
+    filter: String,
+    /// `{"name": 1}`, or `[{"name": 1}, {"age": -1}]`.
+    #[arg(long)]
+    sort: Option<String>,
+    #[arg(long, default_value_t = 0)]
+    skip: u64,
+    #[arg(long)]
+    limit: Option<u64>,
+    /// Only these fields: `{"name": 1, "age": 1}`.
+    #[arg(long)]
+    fields: Option<String>,
+    /// The index to use, or `_id` for none.
+    #[arg(long)]
+    hint: Option<String>,
+    /// Print only how many there are.
+    #[arg(long)]
+    count: bool,
+    /// Answer it, and say how that went instead.
+    #[arg(long)]
+    explain: bool,
+}
+
+/// What to do about indexes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexCommand {
+    /// Make an index, by fields (`city`, `-population`) or as JSON (`{"fields": …, "unique": true}`).
+    Create { collection: String, fields: Vec<String> },
+    /// Drop an index by its name, of a text index too.
+    Drop { collection: String, name: String },
+    /// List the indexes.
+    List { collection: String },
+    /// Make a full-text index on fields.
+    Text {
+        collection: String,
+        name: String,
+        fields: Vec<String>,
+        /// The language of the words, for their stems: `english`.
+        #[arg(long)]
+        language: Option<String>,
+    },
+}
+
+impl FindCommand {
+    pub(crate) async fn run(&self, store: &Store, as_json: bool) -> Result<()> {
+        let find = self.find(&store.collection(&self.collection)?)?;
+        if self.explain {
+            let explanation = find.explain_analyze().await?;
+            match as_json {
+                true => println!("{}", explanation.json()),
+                false => print!("{explanation}"),
+            }
+            return Ok(());
+        }
+        if self.count {
+            println!("{}", find.count().await?);
+            return Ok(());
+        }
+        let mut cursor = find.cursor();
+        let mut out = std::io::stdout().lock();
+        while let Some(document) = cursor.next().await? {
+            writeln!(out, "{}", document.json())?;
+        }
+        Ok(())
+    }
+
+    fn find(&self, collection: &Collection) -> Result<Find> {
+        let filter = Filter::from_json(&parsed("the filter", &self.filter)?)?;
+        let mut find = collection.find(filter).skip(self.skip);
+        if let Some(sort) = &self.sort {
+            find = find.sort(Sort::from_json(&parsed("the sort", sort)?)?);
+        }
+        if let Some(limit) = self.limit {
+            find = find.limit(limit);
+        }
+        if let Some(fields) = &self.fields {
+            find = find.projection(Projection::from_json(&parsed("the fields", fields)?)?);
+        }
+        if let Some(hint) = &self.hint {
+            find = find.hint(hint);
+        }
+        Ok(find)
+    }
+}
+
+impl IndexCommand {
+    pub(crate) async fn run(&self, store: &Store, as_json: bool) -> Result<()> {
+        match self {
+            Self::Create { collection, fields } => {
+                let made = store.collection(collection)?.create_index(index(fields)?).await?;
+                println!("{}", made.name);
+            }
+            Self::Drop { collection, name } => {
+                let collection = store.collection(collection)?;
+                if !collection.drop_text_index(name).await? {
+                    collection.drop_index(name).await?;
+                }
+            }
+            Self::List { collection } => list(&store.collection(collection)?, as_json),
+            Self::Text { collection, name, fields, language } => {
+                let mut index = fields.iter().fold(TextIndex::new(name), TextIndex::field);
+                if let Some(language) = language {
+                    let known = Language::from_name(language);
+                    index = index.language(known.context("that language is not known")?);
+                }
+                store.collection(collection)?.create_text_index(index).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn aggregate(store: &Store, collection: &str, pipeline: &str) -> Result<()> {
+    let pipeline = Pipeline::from_json(&parsed("the pipeline", pipeline)?)?;
+    let mut rows = store.collection(collection)?.aggregate(&pipeline);
+    let mut out = std::io::stdout().lock();
+    while let Some(row) = rows.next().await? {
+        writeln!(out, "{}", row.json())?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn search(
+    store: &Store,
+    collection: &str,
+    words: &str,
+    limit: usize,
+    as_json: bool,
+) -> Result<()> {
+    let found = store.collection(collection)?.search(words).limit(limit).documents().await?;
+    for found in found {
+        let (score, document) = (found.score, found.document.json());
+        match as_json {
+            true => println!("{{\"score\":{score},\"document\":{document}}}"),
+            false => println!("{score:>8.3}  {document}"),
+        }
+    }
+    Ok(())
+}
+
+/// Prints changes until the program is ended.
+pub(crate) async fn watch(store: &Store, collection: &str, filter: &str) -> Result<()> {
+    let filter = Filter::from_json(&parsed("the filter", filter)?)?;
+    let mut watch = store.collection(collection)?.watch(filter, Since::Now).await?;
+    loop {
+        let changes = watch.next().await?;
+        for event in changes.events {
+            let value = |document: Option<hearth_jsonstore::Document>| document.map(|d| d.value());
+            let (before, after) = (value(event.before), value(event.after));
+            let id = event.id.to_json();
+            println!("{}", json!({"seq": changes.seq, "id": id, "before": before, "after": after}));
+        }
+    }
+}
+
+fn list(collection: &Collection, as_json: bool) {
+    for info in collection.indexes() {
+        let state = if info.is_ready { "ready" } else { "building" };
+        match as_json {
+            true => println!(
+                "{}",
+                json!({"name": info.name, "state": state, "index": info.index.to_json()})
+            ),
+            false => println!("{:<24} {state:<9} {}", info.name, info.index.to_json()),
+        }
+    }
+    for index in collection.text_indexes() {
+        println!("{:<24} {:<9} {index:?}", index.name, "text");
+    }
+}
+
+fn index(fields: &[String]) -> Result<Index> {
+    if let [one] = fields
+        && one.starts_with('{')
+    {
+        return Ok(Index::from_json(&parsed("the index", one)?)?);
+    }
+    Ok(fields.iter().fold(Index::default(), |index, field| match field.strip_prefix('-') {
+        Some(field) => index.and_descending(field),
+        None => index.and(field),
+    }))
+}
+
+fn parsed(what: &str, text: &str) -> Result<Value> {
+    serde_json::from_str(text).with_context(|| format!("{what} is no JSON: {text}"))
+}
