@@ -205,7 +205,7 @@ impl Core {
         Ok(())
     }
 
-    fn compact(&self, plan: &Plan, levels: &Levels) -> Result<()> {
+    pub(super) fn compact(&self, plan: &Plan, levels: &Levels) -> Result<()> {
         let (rule, gc_seq) = self.gc_rule();
         let moves = plan.from > 0 && plan.inputs.len() == 1 && plan.below.is_empty();
         let infos = if moves {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    lsm::{Levels, MergeIter, Output, Source, full_key},
+    lsm::{LEVELS, Levels, MergeIter, Output, Plan, Source, full_key},
     segment::{Segment, SegmentInfo},
 };
 
@@ -107,7 +107,8 @@ impl Core {
     }
 
     /// Adds segments whose pairs are older than what is there, as of a snapshot that was registered
-    /// ever since: a deletion that is newer than it has not gone, so nothing comes back.
+    /// ever since: a deletion that is newer than it has not gone. They are put below all that overlaps
+    /// them: a deletion goes once nothing lies below it, and what it hid would come back from above.
     ///
     /// # Errors
     /// `SnapshotTooOld` if it was given up; I/O errors. Nothing was added then.
@@ -116,16 +117,25 @@ impl Core {
         let _one = self.compact_lock.lock();
         self.log.check_snapshot(snapshot)?;
         self.check_open()?;
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let levels = Arc::clone(&self.tree().levels);
+        let overlapping = |level| levels.overlapping(level, &first.min_key, &last.max_key);
+        let deepest = (0..LEVELS).rev().find(|level| !overlapping(*level).is_empty());
+        let level = match deepest {
+            None => self.level_for(&levels, &run),
+            Some(0) => 1,
+            Some(level) => {
+                let below = overlapping(level);
+                let inputs = run.into_iter().map(|info| self.segment(info)).collect();
+                return self.compact(&Plan { from: level - 1, inputs, below }, &levels);
+            }
+        };
         let mut manifest = self.manifest.lock();
         let tree = self.tree.load_full();
         let mut levels = Levels::clone(&tree.levels);
-        let level = self.level_for(&levels, &run);
         for info in run {
             let list = &mut levels.levels[level];
-            let at = match level {
-                0 => list.len(),
-                _ => list.partition_point(|s| s.info.min_key < info.min_key),
-            };
+            let at = list.partition_point(|s| s.info.min_key < info.min_key);
             list.insert(at, self.segment(info));
         }
         let flushed = self.flushed_seq.load(Ordering::Relaxed);
