@@ -24,7 +24,7 @@ pub(crate) const TESTS: &[Program] = &[
     program("openssl", "openssl"),
     program("pebble", "pebble"),
     program("python3", "python3-venv"),
-    // Fetches the public test suites of JSON Patch and JSONPath.
+    // Fetches public test suites and a public data set for the document store.
     program("npm", "npm"),
     program("sslscan", "sslscan"),
     program("strace", "strace"),
@@ -32,8 +32,6 @@ pub(crate) const TESTS: &[Program] = &[
     program("unshare", "util-linux"),
     program("named", "bind9"),
     program("dig", "bind9-dnsutils"),
-    // Brings a public data set for the document store.
-    program("npm", "npm"),
 ];
 
 /// What the lab is made of (`tests/src/lab`).

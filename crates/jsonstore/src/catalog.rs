@@ -4,7 +4,7 @@
 //! said about it. They lie in a keyspace of their own and change with no writer of the collection
 //! about: whoever computes what follows a document does it under a lock of its collection.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -27,8 +27,9 @@ use crate::{
 /// What is said about a collection: one member for each kind of thing.
 pub(crate) type Settings = serde_json::Map<String, Value>;
 
-/// Collections that have settings, by the number of their keyspace.
-pub(crate) type States = HashMap<u32, Arc<CollectionState>>;
+/// Collections that have settings, by the number of their keyspace: in an order, so that what is
+/// done for all of them is done alike whenever a simulation is replayed.
+pub(crate) type States = BTreeMap<u32, Arc<CollectionState>>;
 
 /// The name of the keyspace that holds them. No name of a user has a slash.
 const KEYSPACE: &str = "/settings";

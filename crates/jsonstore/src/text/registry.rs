@@ -1,6 +1,6 @@
 //! The text indexes of a store, and when their keeper may work.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub(crate) const SETTINGS: &str = "text";
 /// The text indexes of a store by their keyspaces.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    states: Mutex<HashMap<u32, Arc<TextState>>>,
+    states: Mutex<BTreeMap<u32, Arc<TextState>>>,
     /// Held for reading between the numbering of changes and their place in the log.
     stamps: RwLock<()>,
 }
