@@ -111,12 +111,13 @@ impl Core {
     /// them: a deletion goes once nothing lies below it, and what it hid would come back from above.
     ///
     /// # Errors
-    /// `SnapshotTooOld` if it was given up; I/O errors. Nothing was added then.
+    /// `SnapshotTooOld` if it was given up: nothing was added then. I/O errors: what was added may be
+    /// named by the manifest or not, so its files stay; the next opening removes them if it is not.
     pub(crate) fn install_below(&self, run: Vec<SegmentInfo>, snapshot: u64) -> Result<()> {
         // A compaction under way does not know of them, and may drop deletions that hide them.
         let _one = self.compact_lock.lock();
-        self.log.check_snapshot(snapshot)?;
-        self.check_open()?;
+        let checked = self.log.check_snapshot(snapshot).and_then(|()| self.check_open());
+        checked.inspect_err(|_| self.remove_segments(&run))?;
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
         let levels = Arc::clone(&self.tree().levels);
         let overlapping = |level| levels.overlapping(level, &first.min_key, &last.max_key);

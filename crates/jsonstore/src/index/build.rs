@@ -429,14 +429,12 @@ impl Scan {
         self.sorter.finish(&mut |key, value| output.add(index.keyspace, key, seq, value, None))?;
         let run = output.finish()?;
         let written: u64 = run.iter().map(|info| info.entries).sum();
-        let installed = match written == pushed {
-            true => core.install_below(run.clone(), seq),
-            false => {
-                let text = format!("{pushed} entries were sorted, {written} written");
-                Err(Error::corrupt(format!("index {}", index.name()), 0, text))
-            }
-        };
-        installed.inspect_err(|_| core.remove_segments(&run))
+        if written != pushed {
+            core.remove_segments(&run);
+            let text = format!("{pushed} entries were sorted, {written} written");
+            return Err(Error::corrupt(format!("index {}", index.name()), 0, text));
+        }
+        core.install_below(run, seq)
     }
 }
 

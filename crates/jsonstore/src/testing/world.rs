@@ -498,7 +498,8 @@ impl World {
             format!("seed {}: liveness: {what}: {e:?}", self.profile.seed)
         };
         let coll = collection(&store, 0);
-        let mut put = Box::pin(coll.put("{\"_id\":77777,\"v\":1}"));
+        // A value that nobody else has: `v` may have a unique index.
+        let mut put = Box::pin(coll.put("{\"_id\":77777,\"v\":-1}"));
         for _ in 0..100 {
             match put.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Ok(_)) => break,

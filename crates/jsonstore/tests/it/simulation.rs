@@ -68,8 +68,9 @@ fn old_failures_stay_fixed() {
     // 105363: recovery removed files on the word of an edit that was only in the cache.
     // 744, 1001650: after a failed write to a new log file, a flush named that file in the manifest.
     // 68: what the build of an index had put above a deletion came back when the deletion went.
+    // 1990: a build whose edit of the manifest failed removed files that the edit may name.
     // 20038837: the mark of an orderly end was written before the name of its file was durable.
-    for seed in [1, 2, 24, 68, 150, 744, 102_438, 105_363, 1_001_650, 20_038_837] {
+    for seed in [1, 2, 24, 68, 150, 744, 1990, 102_438, 105_363, 1_001_650, 20_038_837] {
         World::new(Profile::from_seed(seed)).run().unwrap();
     }
 }
