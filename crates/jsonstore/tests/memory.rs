@@ -94,7 +94,9 @@ fn phase(what: &str, store: &Store, baseline: usize, work: impl FnOnce()) -> usi
     }
     let (real, said) = (ALLOCATED.load(Relaxed) - baseline, accounted(store));
     println!("{what}: peak {peak}, then {said} accounted for, {real} allocated");
-    assert!(difference <= BUDGET / 20, "{what}: {real} allocated, {said} accounted for");
+    assert!(real <= BUDGET / 100 * 105, "{what}: {real} of {BUDGET} allocated");
+    // Indexes and filters of segments, and what the work at hand takes, are accounted for by nobody.
+    assert!(difference <= BUDGET / 100 * 8, "{what}: {real} allocated, {said} accounted for");
     said
 }
 
