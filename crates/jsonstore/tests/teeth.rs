@@ -70,7 +70,6 @@ const BUGS: &[(&str, &str)] = &[
     ("text_fold_forgets_dead", "text::"),
     ("text_forgets_adjustment", "text::"),
     ("text_forgets_old", "text::"),
-    ("text_no_upkeep", "text::"),
     ("text_phrase_ignores_order", "text::"),
     ("trust_the_cache", "small_worlds::every_call"),
     ("unfair_locks", "isolation::nobody"),
