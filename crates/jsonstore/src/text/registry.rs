@@ -9,7 +9,6 @@ use super::{
     follow::TextFollower, settings::TextIndex, state::TextState, terms::Scheme, upkeep::Work,
 };
 use crate::{
-    bugs::bug,
     catalog::{CollectionState, Settings},
     commit::Op,
     engine::Core,
@@ -166,9 +165,6 @@ impl Core {
 
     /// Does one piece of work on some text index; false if there is none.
     pub(crate) fn keep_text(self: &Arc<Self>) -> Result<bool> {
-        if bug("text_no_upkeep") {
-            return Ok(false);
-        }
         for state in self.text.all() {
             if state.work(self, false)? == Work::Some {
                 return Ok(true);
