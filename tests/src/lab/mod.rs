@@ -96,8 +96,8 @@ impl Lab {
         self.spawn("peers", peers)?;
         self.start_router()?;
         if self.world.mapping == world::Mapping::Forgotten {
-            let forget = "while sleep 0.1; do for chain in miniupnpd prerouting_miniupnpd; do \
-                          nft flush chain inet filter $chain; done; done";
+            let forget = "while sleep 0.1; do echo flush chain inet filter miniupnpd; \
+                          echo flush chain inet filter prerouting_miniupnpd; done | nft -i";
             let forget = self.host("router", "sh", &["-c", forget]);
             self.spawn("forgetting", forget)?;
         }

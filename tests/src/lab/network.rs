@@ -164,8 +164,17 @@ fn nat_rules(world: &World, has_upnp: bool) -> String {
     } else {
         [String::new(), String::new()]
     };
+    // What a forgetful router has in its table for a moment must not work meanwhile, and who comes from outside
+    // gets no answer, so that there is time to see it gone.
+    let (mappings, input) = if world.mapping == Mapping::Forgotten {
+        let input = "type filter hook input priority 0; iifname \"wan0\" tcp dport { 80, 443 } drop;";
+        ("", input)
+    } else {
+        ("jump prerouting_miniupnpd;", "")
+    };
     format!(
         "table inet filter {{
+  chain input {{ {input} }}
   chain forward {{
     type filter hook forward priority 0; policy drop;
     ct state established,related accept;
@@ -177,7 +186,7 @@ fn nat_rules(world: &World, has_upnp: bool) -> String {
   chain postrouting_miniupnpd {{ }}
   chain prerouting {{
     type nat hook prerouting priority -100;
-    jump prerouting_miniupnpd;
+    {mappings}
     {}
   }}
   chain postrouting {{
