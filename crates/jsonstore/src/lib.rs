@@ -54,6 +54,7 @@ mod memtable;
 mod migrate;
 #[cfg(all(test, loom))]
 mod models;
+mod observe;
 mod options;
 mod plan;
 mod pool;
@@ -90,6 +91,7 @@ pub use crate::{
     live::{ChangeEvent, ChangeRetention, Changes, LiveQuery, LiveUpdate, Since, Watch},
     lock::LockMode,
     migrate::{MigrationReport, Migrations, Step},
+    observe::{Latency, Metrics, Operation, OperationMetrics, SlowQuery},
     options::{Durability, Options, Recovery},
     plan::{Explanation, QueryLimits},
     query::{Filter, JsonPath, Pipeline, Projection, Sort},

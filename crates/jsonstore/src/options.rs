@@ -105,6 +105,13 @@ pub struct Options {
     pub text_build_bytes: usize,
     /// Bounds on guarded sessions, see [`crate::Store::guarded`].
     pub guard: GuardLimits,
+    /// Count and time operations: `Store::metrics`. Default: true.
+    pub metrics: bool,
+    /// A query on which the store works at least so long is noted in `Store::slow_queries` and as an
+    /// event of `tracing`. Default: 100 ms.
+    pub slow_query: Option<Duration>,
+    /// Slow queries that are remembered. Default: 128.
+    pub slow_queries_max: usize,
     /// Damage in the log. Default: `Strict`.
     pub recovery: Recovery,
     /// Sealed log files are copied here before they are used again, for restoring to any moment. If
@@ -150,6 +157,9 @@ impl Options {
             text_fold_changes: 512,
             text_build_bytes: 24 << 20,
             guard: GuardLimits::default(),
+            metrics: true,
+            slow_query: Some(Duration::from_millis(100)),
+            slow_queries_max: 128,
             recovery: Recovery::Strict,
             archive: None,
             vfs: Arc::new(RealVfs),

@@ -9,6 +9,7 @@ use crate::{
     engine::Core,
     error::{Error, Result},
     jb1,
+    observe::{Operation, TraceSlot, Watch},
     plan::{Execution, FoundValue, Query, QueryLimits},
     query::{Context, Filter, Join, Pipeline, Rows},
 };
@@ -37,6 +38,9 @@ impl Collection {
             pipeline,
             snapshot: self.store.snapshot(),
             rows: None,
+            returned: 0,
+            trace: TraceSlot::default(),
+            watch: Watch::default(),
         };
         Cursor::new(&self.store, Some(Box::new(batches)))
     }
@@ -49,10 +53,40 @@ struct Aggregation {
     pipeline: Pipeline,
     snapshot: Snapshot,
     rows: Option<Rows>,
+    returned: u64,
+    trace: TraceSlot,
+    watch: Watch,
 }
 
 impl Batches for Aggregation {
     fn next(&mut self, core: &Arc<Core>) -> Result<Vec<Document>> {
+        let mut watch = std::mem::take(&mut self.watch);
+        let made = watch.around(core, || self.next_batch(core));
+        self.watch = watch;
+        self.returned += made.as_ref().map_or(0, Vec::len) as u64;
+        made
+    }
+}
+
+impl Drop for Aggregation {
+    fn drop(&mut self) {
+        // The query in it leaves its trace when it goes.
+        self.rows = None;
+        let core = &self.snapshot.hold.core;
+        self.watch.end(core, Operation::Aggregate, self.keyspace, || {
+            let mut trace = self.trace.lock().take().unwrap_or_default();
+            for stage in self.pipeline.stage_names() {
+                trace.shape.push_str("; ");
+                trace.shape.push_str(stage);
+            }
+            trace.returned = self.returned;
+            trace
+        });
+    }
+}
+
+impl Aggregation {
+    fn next_batch(&mut self, core: &Arc<Core>) -> Result<Vec<Document>> {
         let rows = match &mut self.rows {
             Some(rows) => rows,
             none => none.insert(begin(
@@ -61,6 +95,7 @@ impl Batches for Aggregation {
                 &self.query,
                 &self.pipeline,
                 &self.snapshot,
+                &self.trace,
             )?),
         };
         rows.take(BATCH_MAX).map(|row| made(&row?)).collect()
@@ -73,6 +108,7 @@ fn begin(
     query: &Query,
     pipeline: &Pipeline,
     snapshot: &Snapshot,
+    trace: &TraceSlot,
 ) -> Result<Rows> {
     let limits = &query.limits;
     let context = Context {
@@ -91,7 +127,9 @@ fn begin(
     let mut query = query.clone();
     query.deadline = limits.time_max.map(|time| now.saturating_add(time));
     let hold = Arc::clone(&snapshot.hold);
-    let execution = Execution::new(core, keyspace, Arc::new(query), hold.seq, hold)?.whole();
+    let execution = Execution::new(core, keyspace, Arc::new(query), hold.seq, hold)?
+        .whole()
+        .part_of(Some(trace));
     let source =
         Source { core: Arc::clone(core), execution: Some(execution), ready: VecDeque::new() };
     Ok(pipeline.run(Box::new(source), &context))
@@ -132,7 +170,8 @@ impl Join for Lookup {
         let Some((keyspace, _)) = self.core.keyspace(collection) else { return Ok(Vec::new()) };
         let query = Arc::new(Query { filter: filter.clone(), ..Query::default() });
         let hold = Arc::clone(&self.snapshot.hold);
-        let mut execution = Execution::new(&self.core, keyspace, query, hold.seq, hold)?.whole();
+        let mut execution =
+            Execution::new(&self.core, keyspace, query, hold.seq, hold)?.whole().part_of(None);
         let (mut all, mut bytes) = (Vec::new(), 0);
         loop {
             let found = execution.next(&self.core)?;

@@ -14,6 +14,7 @@ use crate::{
     error::{Error, Result},
     jb1::Update,
     key::Id,
+    observe::Operation,
     transfer::{self, ExportOptions, ExportReport, ImportOptions, ImportReport, TransferProgress},
 };
 
@@ -245,6 +246,7 @@ impl Collection {
     ) -> Result<Option<Document>> {
         let core = self.core();
         core.check_open()?;
+        let timer = core.timer(Operation::Get);
         let _turn = self.store.enter(0).await?;
         let key = id.as_bytes();
         let found = if may_block() || !core.options.env.has_threads() {
@@ -264,6 +266,7 @@ impl Collection {
                 other => other?,
             }
         };
+        timer.done();
         Ok(found.map(|(rev, json)| Document { rev, json }))
     }
 

@@ -12,6 +12,7 @@ use crate::{
     key::{Id, prefix_end},
     lsm::MergeIter,
     memtable::Entry,
+    observe::{Operation, Trace, Watch},
 };
 
 /// Documents fetched at a time.
@@ -71,12 +72,21 @@ pub(crate) struct Scan {
     keyspace: u32,
     range: Range,
     iter: Option<MergeIter>,
+    returned: u64,
+    watch: Watch,
 }
 
 impl Scan {
     pub(crate) fn cursor(collection: &Collection, snapshot: Snapshot, range: Range) -> Cursor {
         let batches = collection.existing().map(|keyspace| -> Box<dyn Batches> {
-            Box::new(Self { snapshot, keyspace, range, iter: None })
+            Box::new(Self {
+                snapshot,
+                keyspace,
+                range,
+                iter: None,
+                returned: 0,
+                watch: Watch::default(),
+            })
         });
         Cursor::new(&collection.store, batches)
     }
@@ -84,6 +94,29 @@ impl Scan {
 
 impl Batches for Scan {
     fn next(&mut self, core: &Arc<Core>) -> Result<Vec<Document>> {
+        let mut watch = std::mem::take(&mut self.watch);
+        let found = watch.around(core, || self.next_batch(core));
+        self.watch = watch;
+        self.returned += found.as_ref().map_or(0, Vec::len) as u64;
+        found
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        let core = &self.snapshot.hold.core;
+        self.watch.end(core, Operation::Scan, Some(self.keyspace), || Trace {
+            shape: "a range of ids".to_owned(),
+            plan: "the order of ids".to_owned(),
+            documents: self.returned,
+            returned: self.returned,
+            ..Trace::default()
+        });
+    }
+}
+
+impl Scan {
+    fn next_batch(&mut self, core: &Core) -> Result<Vec<Document>> {
         core.log.check_snapshot(self.snapshot.seq())?;
         let iter = match &mut self.iter {
             Some(iter) => iter,

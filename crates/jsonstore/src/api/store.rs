@@ -388,7 +388,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    fn of(core: &Core) -> Self {
+    pub(crate) fn of(core: &Core) -> Self {
         let tree = core.tree();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut stats = Self { visible_seq: core.log.visible(), ..Self::default() };

@@ -21,6 +21,7 @@ use crate::{
     jb1::{self, Update},
     key::Id,
     lock::{LockId, LockMode, Owner},
+    observe::Operation,
     options::Durability,
     plan::KeyRange,
 };
@@ -399,6 +400,7 @@ impl Transaction {
     /// no index in a collection that is written it is logged when first polled.
     pub async fn commit(&self) -> Result<u64> {
         self.check()?;
+        let timer = self.core().timer(Operation::Commit);
         let mut followed = self.follow().await?;
         let marks = std::mem::take(&mut followed.marks);
         // Only now, with every lock taken: whoever has a turn never waits for who has none.
@@ -435,6 +437,7 @@ impl Transaction {
             // Others see it when it is synced.
             self.shared.store.session.raise(ticket.seq);
         }
+        timer.done();
         Ok(ticket.seq)
     }
 
@@ -770,7 +773,10 @@ impl Transaction {
         let Some(mut wait) = core.locks.request(&self.shared.owner, id, mode, deadline) else {
             return Ok(());
         };
-        poll_fn(|context| wait.poll(context.waker())).await
+        let timer = core.timer(Operation::LockWait);
+        let got = poll_fn(|context| wait.poll(context.waker())).await;
+        timer.done();
+        got
     }
 
     /// Puts the write set into the log. Locks go as soon as the order is fixed: whoever reads the

@@ -19,6 +19,7 @@ use crate::{
     lsm::{self, GcRule, LEVELS, Levels, MergeIter, Output, OutputConfig, Plan, Source},
     manifest::State,
     memtable::Memtable,
+    observe::Operation,
     segment::{Segment, SegmentInfo},
     wal::{Record, WalWriter},
 };
@@ -62,9 +63,11 @@ impl Core {
         if self.options.read_only {
             return Ok(false);
         }
+        let timer = self.timer(Operation::Flush);
         let (rule, gc_seq) = self.gc_rule();
         let infos = self.write_table(&table, &rule).inspect_err(|e| self.note_failure(e))?;
         self.install_flush(&table, infos, gc_seq).inspect_err(|e| self.note_failure(e))?;
+        timer.done();
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
@@ -206,6 +209,7 @@ impl Core {
     }
 
     pub(super) fn compact(&self, plan: &Plan, levels: &Levels) -> Result<()> {
+        let timer = self.timer(Operation::Compaction);
         let (rule, gc_seq) = self.gc_rule();
         let moves = plan.from > 0 && plan.inputs.len() == 1 && plan.below.is_empty();
         let infos = if moves {
@@ -222,6 +226,7 @@ impl Core {
             infos.into_iter().map(|info| self.segment(info)).collect()
         };
         self.install_compaction(plan, outputs, gc_seq, moves)?;
+        timer.done();
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.counters.compacted_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())

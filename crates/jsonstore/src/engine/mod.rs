@@ -47,6 +47,7 @@ use crate::{
     lsm::{LEVELS, Tree},
     manifest::Manifest,
     memtable::Memtable,
+    observe::Observer,
     options::{Durability, Options},
     segment::{Dictionaries, Segment},
     vfs::LockGuard,
@@ -114,6 +115,7 @@ pub(crate) struct Core {
     pub(crate) backup_lock: Mutex<()>,
     archiver: Option<Archiver>,
     pub(crate) sessions: Arc<Guard>,
+    pub(crate) observer: Arc<Observer>,
     guard: Mutex<Option<LockGuard>>,
 }
 

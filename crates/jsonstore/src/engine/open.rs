@@ -27,6 +27,7 @@ use crate::{
     lsm::{Levels, Tree, segment_path},
     manifest::{Manifest, State, read_current},
     memtable::{Entry, Memtable},
+    observe::Observer,
     options::{Options, Recovery},
     segment::{Dictionaries, Segment},
     vfs::LockGuard,
@@ -314,11 +315,13 @@ fn build(
         backup_lock: Mutex::new(()),
         archiver,
         sessions: Guard::new(options.guard),
+        observer: Arc::new(Observer::new(&options)),
         guard: Mutex::new(guard),
         options,
     };
     core.load_catalogue(last_seq)?;
     core.load_states(last_seq)?;
+    core.log.with_wal(|wal| wal.observer = Some(Arc::clone(&core.observer)));
     let core = Arc::new(core);
     core.queue_index_jobs();
     Ok(core)

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     engine::{Core, Hold, View},
     error::{Error, Result},
+    observe::Watch,
 };
 
 /// Documents looked at in one batch, growing from the first to the second.
@@ -67,7 +68,7 @@ pub(crate) struct Execution {
     keyspace: u32,
     seq: u64,
     /// Keeps what the snapshot sees.
-    _hold: Arc<Hold>,
+    hold: Arc<Hold>,
     plan: Plan,
     /// The other plans, the next one last.
     others: Vec<Plan>,
@@ -83,6 +84,7 @@ pub(crate) struct Execution {
     /// Ids of documents that were looked at, if they are wanted.
     pub(crate) examined: Option<Vec<Bytes>>,
     pub(crate) actuals: Actuals,
+    pub(crate) watch: Watch,
 }
 
 impl Execution {
@@ -102,7 +104,7 @@ impl Execution {
             query,
             keyspace,
             seq,
-            _hold: hold,
+            hold,
             plan,
             others: plans,
             source: None,
@@ -113,6 +115,7 @@ impl Execution {
             sorted: None,
             examined: None,
             actuals: Actuals::default(),
+            watch: Watch::default(),
         })
     }
 
@@ -129,6 +132,14 @@ impl Execution {
         self.hidden = Arc::new(hidden);
         self.examined = Some(Vec::new());
         self.whole()
+    }
+
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    pub(crate) fn keyspace(&self) -> u32 {
+        self.keyspace
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -153,11 +164,8 @@ impl Execution {
         self.others.iter().rev()
     }
 
-    /// The next documents, after `skip` and up to `limit`; none at the end.
-    ///
-    /// # Errors
-    /// I/O errors; `Error::QueryLimit`.
-    pub(crate) fn next(&mut self, core: &Core) -> Result<Vec<Found>> {
+    /// What `next` times.
+    pub(crate) fn next_batch(&mut self, core: &Core) -> Result<Vec<Found>> {
         core.check_open()?;
         if self.query.limit == Some(self.actuals.returned) {
             return Ok(Vec::new());

@@ -91,6 +91,38 @@ impl std::fmt::Display for Explanation {
     }
 }
 
+/// A plan in a few words, without the values that are looked up.
+pub(crate) struct PlanSummary<'a>(pub(crate) &'a Plan);
+
+impl std::fmt::Display for PlanSummary<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(plan) = self;
+        match &plan.access {
+            Access::Ids(ranges) if ranges.iter().any(|r| r.as_prefix() == Some(&[])) => {
+                write!(f, "every document")?;
+            }
+            Access::Ids(ranges) => write!(f, "ids, {} ranges", ranges.len())?,
+            Access::Index(scan) => {
+                write!(f, "index {:?}, {} ranges", scan.index.name(), scan.ranges.len())?;
+            }
+            Access::Union(scans) => {
+                let names: Vec<_> = scans.iter().map(|scan| scan.index.name()).collect();
+                write!(f, "union of indexes {names:?}")?;
+            }
+        }
+        for (name, holds) in [
+            (", filters", plan.has_residual),
+            (", sorts", !plan.is_ordered),
+            (", covered", plan.is_covered),
+        ] {
+            if holds {
+                f.write_str(name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn plan(plan: &Plan) -> Value {
     let mut json = json!({
         "estimate": plan.rows,

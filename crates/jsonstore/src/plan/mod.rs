@@ -17,6 +17,7 @@ pub use self::explain::Explanation;
 pub(crate) use self::{
     bounds::KeyRange,
     execute::{Execution, Found, FoundValue},
+    explain::PlanSummary,
 };
 use crate::query::{Filter, Path, Projection, Sort};
 

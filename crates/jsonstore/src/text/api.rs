@@ -21,6 +21,7 @@ use crate::{
     error::{Error, Result},
     jb1,
     key::Id,
+    observe::{Operation, Trace, Watch},
 };
 
 /// Matches that one search ranks.
@@ -378,7 +379,14 @@ impl Search {
             core.check_open()?;
             let hold = at.is_none().then(|| Hold::new(core, false, floor));
             let seq = at.as_ref().map_or_else(|| hold.as_ref().map_or(0, |h| h.seq), Snapshot::seq);
-            core.search(&state, seq, &query, work)
+            let mut watch = Watch::default();
+            let found = watch.around(core, || core.search(&state, seq, &query, work));
+            watch.end(core, Operation::Search, Some(state.documents), || Trace {
+                shape: query.shape(),
+                plan: format!("text index {:?}", state.name()),
+                ..Trace::default()
+            });
+            found
         };
         match crate::api::may_block() {
             true => work(self.collection.core()),

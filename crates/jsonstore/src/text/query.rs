@@ -6,6 +6,8 @@ use super::TextError;
 pub(crate) const QUERY_BYTES_MAX: usize = 4096;
 /// Words, phrases' words included, of one query.
 pub(crate) const CLAUSES_MAX: usize = 128;
+/// Parts of a query that its shape shows.
+const SHAPE_PARTS_MAX: usize = 16;
 /// How deep queries nest.
 pub(crate) const DEPTH_MAX: usize = 16;
 /// Terms that one prefix may begin.
@@ -94,6 +96,26 @@ impl TextQuery {
             true => query,
             false => Self::Except(Box::new(query), Box::new(one(not, Self::Any))),
         })
+    }
+
+    /// What is asked, without the words: `all(word, phrase)`.
+    pub(crate) fn shape(&self) -> String {
+        let list = |name: &str, parts: &[Self]| {
+            let parts: Vec<String> = parts.iter().take(SHAPE_PARTS_MAX).map(Self::shape).collect();
+            format!("{name}({})", parts.join(", "))
+        };
+        match self {
+            Self::All(parts) => list("all", parts),
+            Self::Any(parts) => list("any", parts),
+            Self::Boost(_, part) => format!("boost({})", part.shape()),
+            Self::Except(a, b) => format!("except({}, {})", a.shape(), b.shape()),
+            Self::Field(field, part) => format!("{field:?}: {}", part.shape()),
+            Self::Fuzzy(..) => "fuzzy".to_owned(),
+            Self::Phrase(_) => "phrase".to_owned(),
+            Self::Prefix(_) => "prefix".to_owned(),
+            Self::Should(a, b) => format!("should({}, {})", a.shape(), b.shape()),
+            Self::Word(_) => "word".to_owned(),
+        }
     }
 
     /// Every word of a text.

@@ -25,6 +25,7 @@ use crate::{
     crypt::{FileCipher, MasterKey},
     env::Env,
     frame::{self, ALIGN, Frame, FrameType},
+    observe::{Observer, Operation},
     vfs::{OpenMode, VFile, Vfs, write_all_at},
 };
 
@@ -105,6 +106,8 @@ pub(crate) struct WalWriter {
     /// Syncs done, for the statistics.
     pub(crate) syncs: u64,
     pub(crate) bytes_written: u64,
+    /// Told how long each sync took.
+    pub(crate) observer: Option<Arc<Observer>>,
 }
 
 impl WalWriter {
@@ -212,6 +215,7 @@ impl WalWriter {
             buffer: Vec::new(),
             syncs: 0,
             bytes_written: 0,
+            observer: None,
         }
     }
 
@@ -293,11 +297,16 @@ impl WalWriter {
 
     /// Makes everything appended so far durable.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
+        let observer = self.observer.clone().filter(|observer| observer.times());
+        let begun = observer.as_ref().map(|_| self.env.now());
         if !bug("skip_log_sync") {
             self.active.file.sync_data()?;
         }
         if std::mem::take(&mut self.active.needs_dir_sync) && !bug("skip_wal_dir_sync") {
             self.vfs.sync_dir(&self.config.dir)?;
+        }
+        if let (Some(observer), Some(begun)) = (observer, begun) {
+            observer.record(Operation::Sync, self.env.now().saturating_sub(begun));
         }
         self.syncs += 1;
         // What was just synced is not written again: the next record begins on a fresh block.

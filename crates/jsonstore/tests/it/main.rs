@@ -16,6 +16,7 @@ mod isolation;
 mod jsonpath;
 mod kill;
 mod live;
+mod observe;
 mod order;
 mod patches;
 mod projections;

@@ -110,6 +110,21 @@ pub(crate) trait Join: Send + Sync {
 }
 
 impl Pipeline {
+    /// What its stages are called, without what is in them.
+    pub(crate) fn stage_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.stages.iter().map(|stage| match stage {
+            Stage::Count(_) => "$count",
+            Stage::Group(_) => "$group",
+            Stage::Limit(_) => "$limit",
+            Stage::Lookup(_) => "$lookup",
+            Stage::Match(_) => "$match",
+            Stage::Project(_) => "$project",
+            Stage::Skip(_) => "$skip",
+            Stage::Sort { .. } => "$sort",
+            Stage::Unwind(_) => "$unwind",
+        })
+    }
+
     /// From the array of stages.
     ///
     /// # Errors
