@@ -167,7 +167,8 @@ fn nat_rules(world: &World, has_upnp: bool) -> String {
     // What a forgetful router has in its table for a moment must not work meanwhile, and who comes from outside
     // gets no answer, so that there is time to see it gone.
     let (mappings, input) = if world.mapping == Mapping::Forgotten {
-        let input = "type filter hook input priority 0; iifname \"wan0\" tcp dport { 80, 443 } drop;";
+        let input =
+            "type filter hook input priority 0; iifname \"wan0\" tcp dport { 80, 443 } drop;";
         ("", input)
     } else {
         ("jump prerouting_miniupnpd;", "")
