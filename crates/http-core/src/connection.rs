@@ -42,6 +42,20 @@ pub struct TlsInfo {
     pub cipher_suite: &'static str,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
+    /// The number of what decided which clients are let in; 0 lets everybody in. Requests that are for
+    /// clients of another number were misdirected (RFC 9110 §15.5.20).
+    pub client_trust: u32,
+    /// The certificate that the client showed; it was verified. `None` where it was not asked to, or had none.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// A client's own certificate, without those that lead to its root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, in DER form (RFC 5280).
+    pub der: Box<[u8]>,
+    /// The SHA-256 of that, which is what people call its fingerprint.
+    pub sha256: [u8; 32],
 }
 
 /// What a handler wants sent before its response.

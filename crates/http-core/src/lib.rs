@@ -33,7 +33,7 @@ mod watch;
 pub use crate::{
     body::{Body, BodyError, BodyStream, FileBody},
     coding::{AcceptEncoding, Coding, ContentEncoder},
-    connection::{Abuse, ConnectionInfo, Exchange, Observer, Outcome, TlsInfo},
+    connection::{Abuse, ClientCertificate, ConnectionInfo, Exchange, Observer, Outcome, TlsInfo},
     future::ResponseFuture,
     handler::{BoxHandler, BoxMiddleware, Chain, Handler, Middleware, Next, handler_fn},
     head::{Head, HeadBuilder, InvalidHead},

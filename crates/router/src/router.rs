@@ -123,6 +123,14 @@ impl Router {
         }
     }
 
+    /// The host pattern of the site that requests for `host` go to, which is given without a port; `None` for
+    /// the default site. For decisions that come before any request, such as those by TLS server name.
+    #[must_use]
+    pub fn site_host(&self, host: &[u8]) -> Option<&str> {
+        let found = self.inner.hosts.find(host);
+        self.inner.site(found.as_ref()).host.as_deref()
+    }
+
     /// The routes, in the order in which they were added.
     pub fn routes(&self) -> impl ExactSizeIterator<Item = &RouteInfo> {
         self.inner.routes.iter()

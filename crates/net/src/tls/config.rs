@@ -29,6 +29,7 @@ static ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
     main: Arc<ServerConfig>,
+    client_trust: u32,
     choose: Option<Arc<dyn ChooseConfig>>,
     hold: Option<Arc<dyn HoldHandshake>>,
 }
@@ -103,6 +104,13 @@ impl ProducesTickets for DrawnLate {
     }
 }
 
+/// What applies to one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) client_trust: u32,
+}
+
 /// Builds a [`TlsConfig`].
 #[derive(Debug)]
 #[must_use]
@@ -159,7 +167,17 @@ impl TlsConfig {
     #[must_use]
     pub fn from_rustls(mut config: ServerConfig) -> Self {
         resolver::remember_server_name(&mut config);
-        Self { main: Arc::new(config), choose: None, hold: None }
+        Self { main: Arc::new(config), client_trust: 0, choose: None, hold: None }
+    }
+
+    /// A number for who is let in, which handlers find in [`TlsInfo::client_trust`]: a connection serves the
+    /// names of its number only, whatever its requests ask for. Default 0.
+    ///
+    /// [`TlsInfo::client_trust`]: hearth_http_core::TlsInfo::client_trust
+    #[must_use]
+    pub fn with_client_trust(mut self, number: u32) -> Self {
+        self.client_trust = number;
+        self
     }
 
     /// Lets `choose` pick another configuration for some clients.
@@ -178,17 +196,21 @@ impl TlsConfig {
     }
 
     /// What rustls is given, where nothing depends on the hello.
-    pub(super) fn single(&self) -> Option<&Arc<ServerConfig>> {
-        (self.choose.is_none() && self.hold.is_none()).then_some(&self.main)
+    pub(super) fn single(&self) -> Option<Chosen> {
+        (self.choose.is_none() && self.hold.is_none()).then(|| self.chosen())
     }
 
     pub(super) fn hold(&self, hello: &ClientHello<'_>) -> Option<Hold> {
         self.hold.as_ref().and_then(|hold| hold.hold(hello))
     }
 
-    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Chosen {
         let chosen = self.choose.as_ref().and_then(|choose| choose.choose(hello));
-        chosen.map_or_else(|| self.main.clone(), |config| config.main)
+        chosen.as_ref().unwrap_or(self).chosen()
+    }
+
+    fn chosen(&self) -> Chosen {
+        Chosen { config: self.main.clone(), client_trust: self.client_trust }
     }
 }
 

@@ -8,13 +8,11 @@ use std::{
 };
 
 use hearth_http_core::Transport;
-use rustls::{
-    ServerConfig,
-    server::{Accepted, Acceptor},
-};
+use rustls::server::{Accepted, Acceptor};
 
 use super::{
     Hold, TlsConfig, Turn,
+    config::Chosen,
     pace::poll_turn,
     resolver,
     session::{Queues, Session},
@@ -65,7 +63,7 @@ enum Stage {
     /// The client's hello says which configuration applies.
     Choose { config: Arc<TlsConfig>, acceptor: Box<AcceptorState> },
     /// Something has to be there before it goes on.
-    Hold { config: Arc<ServerConfig>, hold: Hold },
+    Hold { chosen: Chosen, hold: Hold },
     /// The rest.
     Shake(Session),
     /// Failed; what is left to say is being said.
@@ -82,7 +80,7 @@ struct AcceptorState {
 impl<T: Transport> Handshake<T> {
     pub(crate) fn new(io: T, config: &Arc<TlsConfig>) -> Self {
         let stage = match config.single() {
-            Some(single) => begin(single.clone()),
+            Some(single) => begin(single),
             None => {
                 let acceptor = AcceptorState { acceptor: Acceptor::default(), seen: 0 };
                 Stage::Choose { config: config.clone(), acceptor: Box::new(acceptor) }
@@ -120,10 +118,10 @@ impl<T: Transport> Handshake<T> {
                 ready!(poll_turn(&mut self.turn, cx));
                 self.advance();
             }
-            if let Stage::Hold { config, hold } = &mut self.stage
+            if let Stage::Hold { chosen, hold } = &mut self.stage
                 && hold.poll(cx).is_ready()
             {
-                self.stage = begin(config.clone());
+                self.stage = begin(chosen.clone());
                 continue;
             }
             if let Stage::Refuse(error) = &mut self.stage {
@@ -175,7 +173,7 @@ impl<T: Transport> Handshake<T> {
                     let chosen = config.choose(&hello);
                     if let Some(hold) = config.hold(&hello) {
                         self.untold_hold = Some(hold.at_most());
-                        self.stage = Stage::Hold { config: chosen, hold };
+                        self.stage = Stage::Hold { chosen, hold };
                         return;
                     }
                     self.stage = begin(chosen);
@@ -248,8 +246,8 @@ impl std::fmt::Debug for AcceptorState {
     }
 }
 
-fn begin(config: Arc<ServerConfig>) -> Stage {
-    match Session::new(config) {
+fn begin(chosen: Chosen) -> Stage {
+    match Session::new(chosen) {
         Ok(session) => Stage::Shake(session),
         Err(error) => Stage::Refuse(Some(HandshakeError::Tls(error))),
     }

@@ -2,16 +2,15 @@
 //!
 //! rustls' unbuffered interface, because the buffered one keeps 4 KiB per idle connection.
 
-use std::sync::Arc;
-
-use hearth_http_core::TlsInfo;
+use hearth_http_core::{ClientCertificate, TlsInfo};
 use rustls::{
-    Error, HandshakeKind, ProtocolVersion, ServerConfig,
+    Error, HandshakeKind, ProtocolVersion,
+    crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic},
 };
 
-use super::buffer::Buffer;
+use super::{buffer::Buffer, config::Chosen};
 
 /// Keys and state of one connection.
 pub(super) struct Session {
@@ -21,6 +20,8 @@ pub(super) struct Session {
     pub(super) is_peer_done: bool,
     /// Something was said to the peer, so that it may expect alerts to be encrypted.
     pub(super) has_spoken: bool,
+    /// See [`TlsInfo::client_trust`].
+    client_trust: u32,
     /// What went wrong. rustls must not be asked again: it would look at the same input.
     failure: Option<Error>,
 }
@@ -48,9 +49,10 @@ enum Goal<'a> {
 }
 
 impl Session {
-    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
+    pub(super) fn new(chosen: Chosen) -> Result<Self, Error> {
+        let Chosen { config, client_trust } = chosen;
         let tls = Box::new(UnbufferedServerConnection::new(config)?);
-        Ok(Self { tls, is_peer_done: false, has_spoken: false, failure: None })
+        Ok(Self { tls, is_peer_done: false, has_spoken: false, client_trust, failure: None })
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
@@ -86,7 +88,16 @@ impl Session {
             },
             cipher_suite: suite.and_then(|suite| suite.suite().as_str()).unwrap_or_default(),
             resumed: self.tls.handshake_kind() == Some(HandshakeKind::Resumed),
+            client_trust: self.client_trust,
+            client_certificate: self.client_certificate(),
         }
+    }
+
+    fn client_certificate(&self) -> Option<ClientCertificate> {
+        let der = self.tls.peer_certificates()?.first()?;
+        let digest = TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider.hash(der);
+        let sha256 = digest.as_ref().try_into().ok()?;
+        Some(ClientCertificate { der: (**der).into(), sha256 })
     }
 
     fn run(&mut self, queues: &mut Queues, goal: Goal<'_>) -> Result<(), Error> {

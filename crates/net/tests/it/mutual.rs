@@ -1,7 +1,8 @@
 //! Clients that show a certificate, too.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use hearth_http_core::{Request, Response, TlsInfo, handler_fn};
 use hearth_net::{
     CertMap, CertStore, ChooseConfig, ClientTrust, NetLimits, Tickets, TlsConfig, TlsError,
 };
@@ -179,6 +180,38 @@ fn a_change_of_trust_holds_from_the_next_connection_on() {
         }
     }
     assert_eq!(server.handle.stats().tls_resumed, 0);
+}
+
+/// What was asked for, and what was shown, reaches the handler.
+#[test]
+fn the_handler_knows_who_came() {
+    let seen: Arc<Mutex<Vec<TlsInfo>>> = Arc::default();
+    let noted = seen.clone();
+    let handler = handler_fn(move |request: Request| {
+        let tls = request.connection().tls.as_deref().expect("encrypted").clone();
+        noted.lock().expect("no panic").push(tls);
+        async { Response::text("hello") }
+    });
+    let known = authority();
+    let config = config(verifier(&known, true, None)).with_client_trust(7);
+    let server = start_with(handler, NetLimits::default(), |listener| listener.tls(config));
+    for version in [&TLS12, &TLS13] {
+        for shown in [None, Some(&known)] {
+            let client = client(shown, version);
+            assert!(is_answered(&server, &client));
+            let info = seen.lock().expect("no panic").pop().expect("a request");
+            assert_eq!(info.client_trust, 7);
+            let found = info.client_certificate;
+            assert_eq!(found.is_some(), shown.is_some(), "{version:?}");
+            if let Some(certificate) = found {
+                let digest = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
+                let digest = digest.expect("a suite").common.hash_provider.hash(&certificate.der);
+                assert_eq!(certificate.sha256, digest.as_ref());
+                let name = b"client.test";
+                assert!(certificate.der.windows(name.len()).any(|part| part == name));
+            }
+        }
+    }
 }
 
 /// A session of a name that is open to everybody is worth nothing at one that is not, although all names of a

@@ -61,6 +61,27 @@ fn a_site_does_not_fall_back_to_the_default_routes() {
     assert_eq!(ask(&router, "GET", "c.test", "/only-default"), "200 default");
 }
 
+/// As above, but asked before there is a request.
+#[test]
+fn the_site_of_a_host_is_told() {
+    let router = Router::builder()
+        .host("Example.com", |site| site)
+        .host("*.example.com", |site| site)
+        .host("[2001:db8::1]", |site| site)
+        .build()
+        .unwrap();
+    for (host, want) in [
+        ("EXAMPLE.com.", Some("example.com")),
+        ("a.b.example.com", Some("*.example.com")),
+        ("*.example.com", Some("*.example.com")),
+        ("[2001:DB8:0::1]", Some("[2001:db8::1]")),
+        ("example.org", None),
+        ("", None),
+    ] {
+        assert_eq!(router.site_host(host.as_bytes()), want, "{host}");
+    }
+}
+
 #[test]
 fn modules_may_name_the_parameters_of_one_host_otherwise() {
     let router = Router::builder()

@@ -81,6 +81,8 @@ struct Entry<'a> {
     connection_id: u64,
     peer: Option<SocketAddr>,
     tls_version: Option<&'static str>,
+    /// The fingerprint of the client's certificate.
+    client: Option<&'a [u8; 32]>,
     head: Option<&'a Head>,
     status: u16,
     body_bytes: u64,
@@ -90,10 +92,13 @@ struct Entry<'a> {
 
 impl<'a> From<&Exchange<'a>> for Entry<'a> {
     fn from(exchange: &Exchange<'a>) -> Self {
+        let tls = exchange.connection.tls.as_deref();
+        let client = tls.and_then(|tls| tls.client_certificate.as_ref());
         Self {
             connection_id: exchange.connection.id,
             peer: exchange.connection.peer,
-            tls_version: exchange.connection.tls.as_ref().map(|tls| tls.version),
+            tls_version: tls.map(|tls| tls.version),
+            client: client.map(|client| &client.sha256),
             head: exchange.head,
             status: exchange.status.as_u16(),
             body_bytes: exchange.body_bytes,
@@ -158,6 +163,14 @@ impl Entry<'_> {
         }
         if let Some(version) = self.tls_version {
             push_text(out, "tls", version.as_bytes());
+        }
+        if let Some(sha256) = self.client {
+            out.extend_from_slice(b",\"client_sha256\":\"");
+            for byte in sha256 {
+                // Writing to a Vec cannot fail.
+                drop(write!(out, "{byte:02x}"));
+            }
+            out.push(b'"');
         }
         out.extend_from_slice(b",\"connection\":");
         push_number(out, self.connection_id);

@@ -17,6 +17,7 @@ fn entry(head: Option<&Head>) -> Entry<'_> {
         connection_id: 7,
         peer: Some("192.0.2.1:5000".parse().unwrap()),
         tls_version: None,
+        client: None,
         head,
         status: 200,
         body_bytes: 612,
@@ -81,9 +82,13 @@ fn a_request_that_was_no_request() {
     );
     entry.peer = Some("[2001:db8::1]:1".parse().unwrap());
     entry.tls_version = Some("TLSv1.3");
+    let mut sha256 = [0xa5; 32];
+    sha256[0] = 7;
+    entry.client = Some(&sha256);
     let json: serde_json::Value = serde_json::from_str(&line(&entry, AccessFormat::Json)).unwrap();
     assert_eq!(json["remote"], "2001:db8::1");
     assert_eq!(json["tls"], "TLSv1.3");
+    assert_eq!(json["client_sha256"], format!("07{}", "a5".repeat(31)));
     assert_eq!(json["outcome"], "refused");
 }
 
