@@ -63,6 +63,12 @@ pub(crate) fn read(der: &[u8]) -> Option<Facts> {
     Some(facts)
 }
 
+/// Whose certificate it is, for people.
+pub(crate) fn show_subject(der: &[u8]) -> String {
+    let parsed = parse_x509_certificate(der);
+    parsed.map_or_else(|_| "?".to_owned(), |(_, certificate)| certificate.subject().to_string())
+}
+
 fn name(name: &GeneralName<'_>) -> Option<Name> {
     match name {
         GeneralName::DNSName(text) => text.parse().ok(),

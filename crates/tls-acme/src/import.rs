@@ -115,7 +115,7 @@ pub fn import(chain_pem: &[u8], key_pem: &[u8], now: SystemTime) -> Result<Impor
         if facts.not_after < now {
             return Err(ImportError::ExpiredIssuer {
                 position: index + 1,
-                subject: subject_of(der),
+                subject: facts::show_subject(der),
             });
         }
     }
@@ -150,11 +150,6 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
-}
-
-fn subject_of(der: &[u8]) -> String {
-    let parsed = x509_parser::parse_x509_certificate(der);
-    parsed.map_or_else(|_| "?".to_owned(), |(_, certificate)| certificate.subject().to_string())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod account;
 mod attention;
 mod authority;
 mod challenge;
+mod client_auth;
 mod clock;
 mod facts;
 mod import;
@@ -36,6 +37,7 @@ pub use crate::{
         ACME_TLS_ALPN, AcmeResolver, ChallengeKind, Challenges, DnsSolver, HookSolver, Http01,
         SolverError, SolverFuture, TlsAlpn01, UnknownChallenge,
     },
+    client_auth::{ClientAuthorities, ClientAuthoritiesError},
     clock::{Clock, SystemClock},
     import::{ImportError, Imported, import},
     ledger::RateLimits,
