@@ -59,6 +59,11 @@ pub const NO_CERTIFICATE: Code = Code::new("H-TLS-005", "no certificate");
 /// A certificate is out of date, or does not name its site.
 pub const CERTIFICATE_DOUBTFUL: Code =
     Code::new("H-TLS-006", "clients will refuse the certificate");
+/// The file of authorities that vouch for clients cannot be used.
+pub const CLIENT_AUTHORITIES: Code =
+    Code::new("H-TLS-007", "the authorities of clients cannot be used");
+/// Client certificates are required in a way that cannot be kept up.
+pub const CLIENT_AUTH: Code = Code::new("H-TLS-008", "clients would come in without a certificate");
 
 /// All of the server, for the manual.
 pub const ALL: &[Code] = &[
@@ -87,6 +92,8 @@ pub const ALL: &[Code] = &[
     KEY_PROTECTED,
     NO_CERTIFICATE,
     CERTIFICATE_DOUBTFUL,
+    CLIENT_AUTHORITIES,
+    CLIENT_AUTH,
 ];
 
 /// What the process ends with.

@@ -2,6 +2,7 @@
 
 mod flood;
 mod grade;
+mod mutual;
 mod on_demand;
 mod refusals;
 #[path = "../../../crates/net/tests/it/trust.rs"]

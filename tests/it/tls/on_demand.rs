@@ -15,14 +15,14 @@ fn local(port: u16) -> SocketAddr {
 }
 
 /// Pebble and its name server, for which every name is this machine. It proves names at `tls_port`.
-struct Authority {
+pub(super) struct Authority {
     _names: Program,
     pebble: Program,
-    directory: String,
+    pub(super) directory: String,
 }
 
 impl Authority {
-    fn start(folder: &Path, tls_port: u16) -> Option<Self> {
+    pub(super) fn start(folder: &Path, tls_port: u16) -> Option<Self> {
         let (pebble, names) = (peers::find("pebble")?, peers::find("pebble-challtestsrv")?);
         certify(folder);
         let [port, http, dns, management] = [(); 4].map(|()| program::free_port().expect("a port"));
@@ -53,7 +53,7 @@ impl Authority {
         })
     }
 
-    fn issued(&self) -> usize {
+    pub(super) fn issued(&self) -> usize {
         let log = self.pebble.log();
         log.lines().filter(|line| line.contains("Issued certificate serial")).count()
     }

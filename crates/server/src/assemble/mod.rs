@@ -2,6 +2,8 @@
 
 mod addresses;
 mod routes;
+mod tls;
+mod trust;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -10,25 +12,24 @@ use std::{
 };
 
 use hearth_config::{Diagnostic, Span};
-use hearth_http_core::{Observer, Protocol, Settings};
-use hearth_net::{
-    BindError, CertMap, CertStore, DrainReport, Handle, HoldHandshake, Listener, Server, Tickets,
-    TlsConfig,
-};
+use hearth_http_core::{Handler, Observer, Protocol, Settings};
+use hearth_net::{BindError, DrainReport, Handle, Listener, Server, ServerBuilder};
 use hearth_netsvc::reach::Challenges;
 use hearth_telemetry::{
     AccessLog, Incidents, Observers, OpenError, ProgramLogError, Traffic, TrafficStats, WriterGuard,
 };
-use hearth_tls_acme::{ACME_TLS_ALPN, Manager};
-use rustls::server::ResolvesServerCert;
+use hearth_tls_acme::Manager;
 
 pub use self::addresses::{check_addresses, fall_back};
 pub(crate) use self::routes::site_routes;
+use self::{
+    tls::Tls,
+    trust::{Guard, Trusts},
+};
 use crate::{
     codes::{self, Exit},
-    config::TlsVersion,
     outside::Front,
-    plan::{self, Plan},
+    plan::Plan,
 };
 
 /// A server that serves. Dropping it cuts everything off.
@@ -140,103 +141,71 @@ impl Running {
 }
 
 fn bind(plan: &Plan, observers: &Arc<Observers>, before: &Before) -> Result<Server, Failure> {
-    let mut early = bind_early(plan)?;
+    let early = bind_early(plan)?;
     let port = https_port(plan, early.as_ref());
     let router = Arc::new(routes::router(plan, port).map_err(|error| bug(&error))?);
+    let trusts = Trusts::new(plan, &router).map(Arc::new);
     let mut builder = Server::builder().limits(plan.connections.clone());
     if plan.workers > 0 {
         builder = builder.workers(plan.workers);
     }
-    let front = before.is_needed().then(|| {
+    let tls = Tls::new(plan, before, trusts.clone())?;
+    let unbound = Unbound { plan, observers, tls, early, builder };
+    let builder = match trusts {
+        Some(trusts) => {
+            let guard = Arc::new(Guard::new(trusts, router));
+            unbound.listen_behind(before, guard)
+        }
+        None => unbound.listen_behind(before, router),
+    };
+    builder?.bind().map_err(|error| bind_failure(plan, error))
+}
+
+/// A server that knows no listeners yet.
+struct Unbound<'a> {
+    plan: &'a Plan,
+    observers: &'a Arc<Observers>,
+    tls: Tls,
+    early: Option<TcpListener>,
+    builder: ServerBuilder,
+}
+
+impl Unbound<'_> {
+    fn listen_behind<H: Handler>(
+        self,
+        before: &Before,
+        handler: Arc<H>,
+    ) -> Result<ServerBuilder, Failure> {
+        if !before.is_needed() {
+            return self.listen(&handler);
+        }
         let http01 = before.manager.as_ref().map(Manager::http01);
-        Arc::new(Front::new(before.challenges.clone(), http01, router.clone()))
-    });
-    let tls = Tls::new(plan, before)?;
-    for planned in &plan.listeners {
-        let mut settings = Settings::default();
-        settings.limits = plan.limits.clone();
-        settings.observer = Some(observers.clone());
-        settings.h2c_upgrade = planned.h2c_upgrade;
-        let listener = match early.take_if(|_| planned.is_tls) {
-            Some(socket) => Listener::from_std(vec![socket]),
-            None => Listener::bind(planned.address),
-        };
-        let mut listener = listener.settings(settings).protocol(match (planned.h1, planned.h2) {
-            (true, false) => Protocol::Http1,
-            (false, true) => Protocol::Http2,
-            _ => Protocol::Auto,
-        });
-        if planned.is_tls {
-            listener = listener.tls(tls.config(planned)?);
-        }
-        builder = match &front {
-            Some(front) => builder.listen(listener, front.clone()),
-            None => builder.listen(listener, router.clone()),
-        };
-    }
-    builder.bind().map_err(|error| bind_failure(plan, error))
-}
-
-/// What the TLS listeners share.
-struct Tls {
-    certificates: Arc<dyn ResolvesServerCert>,
-    hold: Option<Arc<dyn HoldHandshake>>,
-    has_challenges: bool,
-    tickets: Tickets,
-    only_tls13: bool,
-}
-
-impl Tls {
-    fn new(plan: &Plan, before: &Before) -> Result<Self, Failure> {
-        let mut map = CertMap::new();
-        let mut has_default = false;
-        for site in &plan.sites {
-            let Some(certificate) = &site.certificate else { continue };
-            for host in &site.hosts {
-                // Addresses are not asked for by name; their clients get the default.
-                let _ = map.add_as(host, certificate.clone());
-            }
-            // The site of all other hosts, and failing that the first.
-            if site.hosts.is_empty() || !has_default {
-                map.set_default(certificate.clone());
-                has_default = true;
-            }
-        }
-        let tickets = Tickets::new();
-        let only_tls13 = plan.min_tls == TlsVersion::Tls13;
-        let has_challenges = before.manager.is_some();
-        let certificates: Arc<dyn ResolvesServerCert> = match &before.manager {
-            Some(manager) => {
-                manager.serve_imported(plan.certificates());
-                manager.resolver()
-            }
-            None => Arc::new(CertStore::new(map)),
-        };
-        let hold = before.manager.as_ref().and_then(Manager::hold);
-        Ok(Self { certificates, hold, has_challenges, tickets, only_tls13 })
+        self.listen(&Arc::new(Front::new(before.challenges.clone(), http01, handler)))
     }
 
-    fn config(&self, listener: &plan::Listener) -> Result<TlsConfig, Failure> {
-        let mut alpn: Vec<&[u8]> = Vec::new();
-        if listener.h2 {
-            alpn.push(b"h2");
+    fn listen<H: Handler>(self, handler: &Arc<H>) -> Result<ServerBuilder, Failure> {
+        let Self { plan, observers, tls, mut early, mut builder } = self;
+        for planned in &plan.listeners {
+            let mut settings = Settings::default();
+            settings.limits = plan.limits.clone();
+            settings.observer = Some(observers.clone());
+            settings.h2c_upgrade = planned.h2c_upgrade;
+            let listener = match early.take_if(|_| planned.is_tls) {
+                Some(socket) => Listener::from_std(vec![socket]),
+                None => Listener::bind(planned.address),
+            };
+            let listener = listener.settings(settings);
+            let mut listener = listener.protocol(match (planned.h1, planned.h2) {
+                (true, false) => Protocol::Http1,
+                (false, true) => Protocol::Http2,
+                _ => Protocol::Auto,
+            });
+            if planned.is_tls {
+                listener = listener.tls(tls.config(planned)?);
+            }
+            builder = builder.listen(listener, handler.clone());
         }
-        if listener.h1 {
-            alpn.push(b"http/1.1");
-        }
-        if self.has_challenges {
-            alpn.push(ACME_TLS_ALPN);
-        }
-        let mut builder =
-            TlsConfig::builder(self.certificates.clone()).alpn(alpn).tickets(self.tickets.clone());
-        if self.only_tls13 {
-            builder = builder.only_tls13();
-        }
-        let config = builder.build().map_err(|error| failure(&error, "look at the system"))?;
-        Ok(match &self.hold {
-            Some(hold) => config.with_hold(hold.clone()),
-            None => config,
-        })
+        Ok(builder)
     }
 }
 

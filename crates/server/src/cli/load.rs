@@ -171,8 +171,9 @@ fn apply(args: &SourceArgs, source: &Source, config: &mut Config) {
 fn apply_folder(args: &SourceArgs, folder: &Path, config: &mut Config) {
     let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(certificate, key)| {
         Spanned::unknown(SiteTls {
-            certificate: Spanned::unknown(certificate),
-            key: Spanned::unknown(key),
+            certificate: Some(Spanned::unknown(certificate)),
+            key: Some(Spanned::unknown(key)),
+            client_auth: None,
         })
     });
     if tls.is_some() && config.listeners.is_none() {

@@ -6,6 +6,7 @@ mod limits;
 mod network;
 mod range;
 mod sections;
+mod site_tls;
 
 pub use self::{
     connections::Connections,
@@ -15,6 +16,7 @@ pub use self::{
     },
     sections::{
         AccessFormat, AccessLog, CacheRule, Compression, Config, Encoding, Listener, Log,
-        LogFormat, Mount, Protocol, Redirect, Site, SiteTls, Symlinks, Tls, TlsVersion,
+        LogFormat, Mount, Protocol, Redirect, Site, Symlinks, Tls, TlsVersion,
     },
+    site_tls::{ClientAuth, ClientAuthMode, SiteTls},
 };

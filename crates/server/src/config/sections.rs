@@ -9,6 +9,7 @@ use super::{
     describe::{entry, section, words},
     limits::Limits,
     network::{Acme, Address, Ddns, Outside, PortMap},
+    site_tls::SiteTls,
 };
 
 fn own<T>(value: T) -> Spanned<T> {
@@ -113,7 +114,7 @@ section! {
         error_pages: BTreeMap<Spanned<String>, Spanned<String>> = BTreeMap::new(),
         /// Compression of what is not compressed on disk.
         compression: Compression = Compression::default(),
-        /// The certificate of these hosts.
+        /// The certificate of these hosts, and who may visit them.
         tls: Option<Spanned<SiteTls>> = None,
     }
 }
@@ -201,19 +202,6 @@ words! {
         Gzip = "gzip",
         /// RFC 8878: fastest.
         Zstd = "zstd",
-    }
-}
-
-entry! {
-    /// The certificate of a site.
-    pub struct SiteTls {
-        required {
-            /// PEM file with the certificate and those that lead to its root.
-            certificate: Spanned<PathBuf>,
-            /// PEM file with the private key; not protected by a password.
-            key: Spanned<PathBuf>,
-        }
-        optional {}
     }
 }
 

@@ -1,22 +1,34 @@
 //! Certificates of sites: what `net` says of one that cannot be used, put where it was written.
 
-use std::{path::Path, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
-use hearth_config::{Code, Diagnostic, Span};
+use hearth_config::{Code, Diagnostic, Span, Spanned};
 use hearth_net::{CertError, Certificate};
 use hearth_tls_acme::{ImportError, import};
 
 use super::Checks;
 use crate::{codes, config::SiteTls};
 
-/// Loads the certificate of a site, and reports what is wrong with it.
+/// The two files of a certificate, as they are written.
+struct Pair<'a> {
+    certificate: &'a Spanned<PathBuf>,
+    key: &'a Spanned<PathBuf>,
+}
+
+/// Loads the certificate of a site, and reports what is wrong with it. Where an authority is configured there
+/// need not be one.
 pub(crate) fn load(
     checks: &mut Checks<'_>,
-    tls: &SiteTls,
+    tls: &Spanned<SiteTls>,
     hosts: &[String],
+    has_authority: bool,
 ) -> Option<Certificate> {
-    let chain_path = checks.resolve(&tls.certificate);
-    let key_path = checks.resolve(&tls.key);
+    let tls = &pair(checks, tls, has_authority)?;
+    let chain_path = checks.resolve(tls.certificate);
+    let key_path = checks.resolve(tls.key);
     let loaded = Certificate::from_pem_files(&chain_path, &key_path);
     let certificate = match (loaded, chain(checks, tls, &chain_path, &key_path)) {
         // The server's own certificate may not be the first.
@@ -31,8 +43,34 @@ pub(crate) fn load(
     Some(certificate)
 }
 
+fn pair<'a>(
+    checks: &mut Checks<'_>,
+    tls: &'a Spanned<SiteTls>,
+    has_authority: bool,
+) -> Option<Pair<'a>> {
+    match (&tls.certificate, &tls.key) {
+        (Some(certificate), Some(key)) => return Some(Pair { certificate, key }),
+        (Some(alone), None) => {
+            let help = "add `key`, the file with its private key; both may be in one file";
+            checks.error(codes::KEY, "a certificate without its key", alone.span(), "", help);
+        }
+        (None, Some(alone)) => {
+            let help = "add `certificate`, the file that the key is for; both may be in one file";
+            let message = "a private key without its certificate";
+            checks.error(codes::CERTIFICATE, message, alone.span(), "", help);
+        }
+        (None, None) if !has_authority => {
+            let help = "add `certificate` and `key`, or have one from an authority by `tls.acme`";
+            let message = "the site has no certificate";
+            checks.error(codes::NO_CERTIFICATE, message, tls.span(), "names none", help);
+        }
+        (None, None) => {}
+    }
+    None
+}
+
 /// Puts the chain in order where it is not, and says so; `None` where it is, or cannot be.
-fn chain(checks: &mut Checks<'_>, tls: &SiteTls, chain: &Path, key: &Path) -> Option<Certificate> {
+fn chain(checks: &mut Checks<'_>, tls: &Pair<'_>, chain: &Path, key: &Path) -> Option<Certificate> {
     let (chain, key) = (std::fs::read(chain).ok()?, std::fs::read(key).ok()?);
     let (message, help, certificate) = match import(&chain, &key, SystemTime::now()) {
         Ok(imported) if imported.repairs.is_empty() => return None,
@@ -52,7 +90,7 @@ fn chain(checks: &mut Checks<'_>, tls: &SiteTls, chain: &Path, key: &Path) -> Op
     certificate
 }
 
-fn explain(error: &CertError, tls: &SiteTls, chain: &Path, key: &Path) -> Diagnostic {
+fn explain(error: &CertError, tls: &Pair<'_>, chain: &Path, key: &Path) -> Diagnostic {
     let relative = "correct the path; it is relative to the configuration file";
     let readable = "let the user that runs the server read it";
     // Both may be in one file; then the certificate's key is as good a place as the other.
@@ -134,7 +172,7 @@ fn contents(path: &Path, wanted: &str) -> (String, &'static str) {
 }
 
 /// What clients will not like, but what does not keep the server from starting.
-fn warn(checks: &mut Checks<'_>, tls: &SiteTls, certificate: &Certificate, hosts: &[String]) {
+fn warn(checks: &mut Checks<'_>, tls: &Pair<'_>, certificate: &Certificate, hosts: &[String]) {
     let mut warn = |message: String, help: &str| {
         let diagnostic = Diagnostic::warning(codes::CERTIFICATE_DOUBTFUL, message);
         checks.push(diagnostic.at(tls.certificate.span(), "this certificate").with_help(help));

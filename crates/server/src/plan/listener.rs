@@ -147,7 +147,11 @@ fn check_tls(checks: &mut Checks<'_>, config: &Config, listeners: &[Listener]) {
         }
         (None, Some(tls)) => {
             let help = "add `tls = true` to a listener, such as { address = \":443\", tls = true }";
-            let message = "the site has a certificate, but no listener speaks TLS";
+            let message = if tls.client_auth.is_some() {
+                "the site asks for client certificates, but no listener speaks TLS"
+            } else {
+                "the site has a certificate, but no listener speaks TLS"
+            };
             checks.error(codes::UNREACHABLE, message, tls.span(), "", help);
         }
         (Some(_), Some(_)) => {}

@@ -5,6 +5,7 @@
 
 mod address;
 mod certificate;
+mod client_auth;
 mod host;
 mod listener;
 mod log;
@@ -21,6 +22,7 @@ use hearth_telemetry::{AccessFormat, Output, ProgramLog};
 
 pub(crate) use self::listener::DEFAULT_ADDRESS;
 pub use self::{
+    client_auth::ClientAuth,
     listener::Listener,
     redirect::Redirect,
     site::{Answer, ErrorPages, Site},
@@ -68,6 +70,7 @@ impl Plan {
         let network = network::plan(&mut checks, config);
         let sites = site::plan(&mut checks, config);
         let listeners = listener::plan(&mut checks, config);
+        client_auth::check(&mut checks, &sites, &listeners);
         let plan = Self {
             workers,
             grace: config.shutdown_timeout.get(),

@@ -9,7 +9,7 @@ use hearth_net::Certificate;
 use hearth_router::Problem;
 use hearth_static_files::{BuildError, StaticFiles};
 
-use super::{Checks, Redirect, certificate, host, redirect};
+use super::{Checks, ClientAuth, Redirect, certificate, client_auth, host, redirect};
 use crate::{
     assemble::{HTTPS_PORT, site_routes},
     codes,
@@ -39,6 +39,8 @@ pub struct Site {
     pub redirects_to_https: bool,
     /// Its certificate.
     pub certificate: Option<Certificate>,
+    /// Which clients it lets in; `None`: all.
+    pub client_auth: Option<ClientAuth>,
 }
 
 /// A folder under a path of its own.
@@ -71,13 +73,18 @@ pub(super) fn plan(checks: &mut Checks<'_>, config: &Config) -> Vec<Site> {
         checks.error(codes::UNREACHABLE, message, Span::UNKNOWN, "", help);
     }
     let mut taken: Vec<(String, Span)> = Vec::new();
-    config.sites.iter().map(|site| one(checks, site, &mut taken)).collect()
+    let has_authority = config.tls.acme.is_some();
+    let one = |site| one(checks, site, &mut taken, has_authority);
+    let mut sites: Vec<Site> = config.sites.iter().map(one).collect();
+    client_auth::number(&mut sites);
+    sites
 }
 
 fn one(
     checks: &mut Checks<'_>,
     site: &Spanned<config::Site>,
     taken: &mut Vec<(String, Span)>,
+    has_authority: bool,
 ) -> Site {
     let hosts = hosts(checks, site, taken);
     if site.root.is_none() && site.mounts.is_empty() && site.redirects.is_empty() {
@@ -89,7 +96,10 @@ fn one(
     let files = root.as_deref().and_then(|root| files(checks, site, root));
     let error_pages = error_pages(checks, site, root.as_deref());
     let mounts = site.mounts.iter().filter_map(|mount| self::mount(checks, site, mount)).collect();
-    let certificate = site.tls.as_ref().and_then(|tls| certificate::load(checks, tls, &hosts));
+    let tls = site.tls.as_ref();
+    let certificate = tls.and_then(|tls| certificate::load(checks, tls, &hosts, has_authority));
+    let client_auth = tls.and_then(|tls| tls.client_auth.as_ref());
+    let client_auth = client_auth.and_then(|asks| client_auth::load(checks, asks));
     let planned = Site {
         shown: site.root.as_ref().map_or_else(String::new, |root| root.display().to_string()),
         hosts,
@@ -101,6 +111,7 @@ fn one(
         compress: compress(site),
         redirects_to_https: *site.redirect_to_https,
         certificate,
+        client_auth,
     };
     check_routes(checks, &planned);
     planned

@@ -17,6 +17,24 @@ pub(crate) fn certificate(dir: &Path, name: &str) -> rustls::pki_types::Certific
     made.cert.der().clone()
 }
 
+/// Writes an authority for clients, `NAME.pem`, and a client of it, `NAME.client.pem` and `NAME.client.key`.
+pub(crate) fn clients(dir: &Path, name: &str) {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    let params = |common_name: String| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params
+    };
+    let mut authority = params(name.to_owned());
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let client = params(format!("client of {name}")).signed_by(&key, &*authority).unwrap();
+    fs::write(dir.join(format!("{name}.pem")), authority.pem()).unwrap();
+    fs::write(dir.join(format!("{name}.client.pem")), client.pem()).unwrap();
+    fs::write(dir.join(format!("{name}.client.key")), key.serialize_pem()).unwrap();
+}
+
 fn get_tls(
     address: SocketAddr,
     trusted: &rustls::pki_types::CertificateDer<'static>,
