@@ -1,6 +1,10 @@
 //! `hearth probe`
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 use hearth_http_client::{Client, ClientRequest};
@@ -21,6 +25,9 @@ pub(super) struct ProbeArgs {
     /// Look at those who ask, at the address they ask from: ADDRESS:PORT
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Look only for those who know the line in this file, and wherever they wish
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    token_file: Option<PathBuf>,
     /// Trust only the certificates of these authorities, in PEM form
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -34,8 +41,16 @@ pub(super) fn run(args: &ProbeArgs) -> Exit {
         Ok(client) => client,
         Err(why) => return Answer::refused(why).with_exit(Exit::Usage).tell(args.json),
     };
+    let mut options = ProbeOptions::new(client.clone());
+    if let Some(file) = &args.token_file {
+        match token(file) {
+            Ok(token) => options.token = Some(token),
+            Err(why) => return Answer::refused(why).with_exit(Exit::Usage).tell(args.json),
+        }
+        options.needs_token = true;
+    }
     match (&args.listen, &args.site) {
-        (Some(address), _) => one_shot::run(listen(*address, client), args.json),
+        (Some(address), _) => one_shot::run(listen(*address, options), args.json),
         (None, Some(site)) => one_shot::run(look(site, client), args.json),
         (None, None) => Exit::Usage,
     }
@@ -52,9 +67,18 @@ fn client(args: &ProbeArgs) -> Result<Client, String> {
     outside::client(roots.as_deref()).map_err(|error| error.to_string())
 }
 
+/// The token in a file. Arguments are no place for one: every user of a machine sees them.
+fn token(file: &Path) -> Result<String, String> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"))?;
+    let token = text.trim();
+    outside::check_token(token).map_err(|error| format!("{shown}: {error}"))?;
+    Ok(token.to_owned())
+}
+
 /// Looks at those who ask until it is told to stop.
-async fn listen(address: SocketAddr, client: Client) -> Answer {
-    let prober = Arc::new(ProbeHandler::new(ProbeOptions::new(client)));
+async fn listen(address: SocketAddr, options: ProbeOptions) -> Answer {
+    let prober = Arc::new(ProbeHandler::new(options));
     let server = Server::builder().listen(Listener::bind(address), prober).workers(1).bind();
     let server = match server {
         Ok(server) => server,

@@ -27,6 +27,9 @@ section! {
         exempt: Vec<Spanned<String>> = ["127.0.0.0/8", "::1/128"].map(|text| Spanned::unknown(text.to_owned())).to_vec(),
         /// TLS handshakes of one worker at the same time.
         max_handshakes_per_worker: Spanned<u64> = count(|l| l.handshakes_per_worker_max as u64),
+        /// TLS handshakes that one worker works on between two looks at its sockets; the others queue, so that a
+        /// flood of them does not keep established connections waiting.
+        max_handshakes_per_turn: Spanned<u64> = count(|l| l.handshakes_per_turn_max as u64),
         /// Connections that the system holds until they are accepted.
         backlog: Spanned<u64> = count(|l| u64::from(l.backlog)),
         /// Without the client confirming what was sent, the system closes the connection.
@@ -55,6 +58,8 @@ impl Connections {
             &self.max_handshakes_per_worker,
             1..=1_000_000,
         );
+        limits.handshakes_per_turn_max =
+            check.count("max_handshakes_per_turn", &self.max_handshakes_per_turn, 1..=10_000);
         limits.backlog = check.small("backlog", &self.backlog, 1..=1_000_000);
         limits.tcp_user_timeout = check.time("tcp_user_timeout", &self.tcp_user_timeout);
         limits

@@ -27,7 +27,7 @@ section! {
         /// Key identifier of the external account binding that some authorities want.
         eab_key_id: Option<Spanned<String>> = None,
         /// Its HMAC key, in base64.
-        eab_hmac_key: Option<Secret<String>> = None,
+        eab_hmac_key: Option<Spanned<Secret<String>>> = None,
         /// The profile, such as `shortlived`; not set: the authority's default.
         profile: Option<Spanned<String>> = None,
         /// A program that sets and removes TXT records for `dns-01`; not set: the provider of `ddns`.
@@ -122,6 +122,8 @@ section! {
     pub struct Outside {
         /// A `hearth probe --listen` on a machine elsewhere, as URL; not set: nobody looks by itself.
         probe: Option<Spanned<String>> = None,
+        /// What it is to be told, where it was started with `--token-file`.
+        token: Option<Spanned<Secret<String>>> = None,
         /// An NTP server, as host or host and port.
         time: Spanned<String> = own("pool.ntp.org".to_owned()),
     }

@@ -9,7 +9,7 @@ use hearth_http_client::Client;
 use hearth_netsvc::reach::{self, Challenges, ProbeClient, ProbeError, Reach};
 use tokio::task::JoinSet;
 
-use crate::doctor::facts::Seen;
+use crate::{doctor::facts::Seen, plan::network::Probe};
 
 /// A port, and what is spoken there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +34,11 @@ impl Door {
 }
 
 impl Asker {
-    /// Asks the probe at `url` by `client`; the site answers `challenges`.
+    /// Asks `probe` by `client`; the site answers `challenges`.
     #[must_use]
-    pub fn new(client: Client, url: &str, challenges: Challenges) -> Self {
-        Self { probe: ProbeClient::new(client, url, None), challenges }
+    pub fn new(client: Client, probe: &Probe, challenges: Challenges) -> Self {
+        let probe = ProbeClient::new(client, &probe.url, probe.token.clone());
+        Self { probe, challenges }
     }
 
     /// What the probe meets at each of these ports, and where it sees this machine.

@@ -25,6 +25,23 @@ pub use self::{
 };
 use crate::plan::network::Network;
 
+/// Why a text is no token for a probe. Who wrote it must act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a token is one line of {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} letters, digits and signs, without spaces"
+)]
+pub struct InvalidToken;
+
+/// Whether a probe can be told this, and nobody guesses it.
+///
+/// # Errors
+/// [`InvalidToken`] says what it has to be.
+pub fn check_token(text: &str) -> Result<(), InvalidToken> {
+    let is_long = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len());
+    let is_token = is_long && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_token.then_some(()).ok_or(InvalidToken)
+}
+
 /// The public IPv4 address, by the sources of the configuration and by what the router says, and what stands between.
 ///
 /// # Errors
@@ -104,3 +121,7 @@ pub fn causes(error: &dyn std::error::Error) -> String {
 
 /// More of one kind say nothing new.
 const SOURCES_MAX: usize = 8;
+/// Short ones could be tried out.
+const TOKEN_BYTES_MIN: usize = 16;
+/// It is a field of each question.
+const TOKEN_BYTES_MAX: usize = 256;

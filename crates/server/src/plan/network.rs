@@ -13,6 +13,7 @@ use super::{Checks, host};
 use crate::{
     codes,
     config::{self, Challenge, Config, MapMethod},
+    outside::check_token,
 };
 
 /// Everything about the network but listeners.
@@ -31,9 +32,18 @@ pub struct Network {
     /// Who vouches for these URLs, in PEM form; `None`: the public authorities.
     pub echo_roots: Option<Vec<u8>>,
     /// The probe that looks from outside.
-    pub probe: Option<String>,
+    pub probe: Option<Probe>,
     /// The server that tells the time.
     pub time: String,
+}
+
+/// Who looks from outside.
+#[derive(Clone)]
+pub struct Probe {
+    /// Where it is asked.
+    pub url: String,
+    /// What it is told.
+    pub token: Option<String>,
 }
 
 /// Who issues certificates.
@@ -92,6 +102,12 @@ impl Default for PortMap {
     }
 }
 
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Acme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { directory, challenge, storage, .. } = self;
@@ -147,9 +163,26 @@ pub(super) fn plan(checks: &mut Checks<'_>, config: &Config) -> Network {
         stun: texts(&config.address.stun),
         echo: texts(&config.address.echo),
         echo_roots: config.address.ca_file.as_ref().and_then(|file| pem(checks, file)),
-        probe: config.outside.probe.as_ref().map(|url| url.value().clone()),
+        probe: probe(checks, &config.outside),
         time: config.outside.time.value().clone(),
     }
+}
+
+fn probe(checks: &mut Checks<'_>, outside: &config::Outside) -> Option<Probe> {
+    if let Some(token) = &outside.token {
+        if outside.probe.is_none() {
+            let message = "`outside.token` without `outside.probe`";
+            let help = "name the probe that wants it, or remove it";
+            checks.error(codes::SERVICE, message, token.span(), "", help);
+        }
+        if let Err(error) = check_token(token.expose()) {
+            let help = "copy the line from the file that the probe was started with";
+            checks.error(codes::SERVICE, error.to_string(), token.span(), "", help);
+        }
+    }
+    let url = outside.probe.as_ref()?.value().clone();
+    let token = outside.token.as_ref().map(|token| token.expose().clone());
+    Some(Probe { url, token })
 }
 
 fn acme(checks: &mut Checks<'_>, acme: &config::Acme) -> Acme {
@@ -170,7 +203,12 @@ fn acme(checks: &mut Checks<'_>, acme: &config::Acme) -> Acme {
             checks.error(codes::SERVICE, message, id.span(), "", "give both, or none");
             None
         }
-        _ => None,
+        (None, Some(key)) => {
+            let message = "`eab_hmac_key` without `eab_key_id`";
+            checks.error(codes::SERVICE, message, key.span(), "", "give both, or none");
+            None
+        }
+        (None, None) => None,
     };
     for name in &acme.on_demand.allow {
         if let Err(error) = host::parse(name) {

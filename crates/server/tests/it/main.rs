@@ -5,6 +5,7 @@ mod client;
 mod command_line;
 mod descriptors;
 mod logs;
+mod probe;
 mod process;
 mod serve;
 mod signals;
