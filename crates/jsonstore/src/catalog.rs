@@ -16,6 +16,7 @@ use crate::{
     commit::Op,
     engine::{Core, KeyspaceKind},
     error::{Error, Result},
+    expiry::Expiry,
     follow::Follower,
     index::BTreeIndex,
     key::Id,
@@ -39,6 +40,8 @@ const KEYSPACE: &str = "/settings";
 pub(crate) struct CollectionState {
     pub(crate) settings: Settings,
     pub(crate) indexes: Vec<Arc<BTreeIndex>>,
+    /// When its documents expire, if any do.
+    pub(crate) expiry: Option<Arc<Expiry>>,
     /// In the order in which they are asked.
     pub(crate) followers: Vec<Arc<dyn Follower>>,
     /// Its text indexes.
@@ -62,6 +65,7 @@ impl CollectionState {
         previous: Option<&Self>,
     ) -> Result<Self> {
         let indexes = core.indexes_of(&settings, previous)?;
+        let expiry = Expiry::of(core, keyspace, &indexes, previous);
         let kept = previous.and_then(|state| state.changes.as_ref());
         let changes = ChangeLog::of(core, &settings, kept)?;
         let mut followers: Vec<Arc<dyn Follower>> = Vec::new();
@@ -81,6 +85,7 @@ impl CollectionState {
         let mut state = Self {
             settings,
             indexes,
+            expiry,
             followers,
             text,
             changes,

@@ -40,6 +40,7 @@ mod crypt;
 mod engine;
 mod env;
 mod error;
+mod expiry;
 mod follow;
 mod frame;
 mod guard;

@@ -17,6 +17,7 @@ use loom::{
 use crate::{
     cache::{CachedDocument, DocumentCache, VersionTable},
     commit::{Log, Request, encode},
+    expiry::{Hide, Stamp},
     frame::ALIGN,
     lock::{LockId, LockManager, LockMode, Wait},
     lsm::GcRule,
@@ -285,12 +286,14 @@ fn the_cache_never_shows_what_was_written_over() {
             let (tree, visible) = (Arc::clone(&tree), Arc::clone(&visible));
             move || {
                 let snapshot = visible.load(Ordering::SeqCst);
-                let seq = match cache.get(&versions, 1, b"k", 9, snapshot) {
+                let all = Hide::nothing();
+                let seq = match cache.get(&versions, 1, b"k", 9, snapshot, &all).flatten() {
                     Some((seq, _)) => seq,
                     None => {
                         let seq = read(&tree, snapshot).0.expect("there is always a version");
                         let json = Bytes::from_static(b"{}");
-                        let document = CachedDocument { seq, loaded_at: snapshot, json };
+                        let stamp = Stamp::default();
+                        let document = CachedDocument { seq, loaded_at: snapshot, stamp, json };
                         cache.insert(1, b"k", 9, document, 1 << 20);
                         seq
                     }

@@ -193,10 +193,15 @@ impl Core {
     ) -> Result<SchemaReport> {
         let hold = Hold::new(self, false, 0);
         let mut iter = self.iter(keyspace, &[], hold.seq)?;
+        let hide = self.hide(keyspace, &hold);
         let mut report = SchemaReport::default();
         while let Some(entry) = iter.next_visible()? {
+            let document = entry.value.unwrap_or_default();
+            if hide.hides(&document) {
+                continue;
+            }
             report.documents += 1;
-            let problems = problems(validator, &value(&entry.value.unwrap_or_default())?);
+            let problems = problems(validator, &value(&document)?);
             if problems.is_empty() {
                 continue;
             }

@@ -12,6 +12,7 @@ use crate::{
     codec::hash_key,
     engine::{Blocking, Core, KeyspaceKind, View, is_would_block},
     error::{Error, Result},
+    expiry::Hide,
     jb1::Update,
     key::Id,
     observe::Operation,
@@ -105,7 +106,8 @@ impl Collection {
             self.core().check_open()?;
             return Ok(None);
         };
-        self.read(keyspace, &id, View::Newest(self.store.session.seq())).await
+        let hide = self.core().hide_now(keyspace);
+        self.read(keyspace, &id, View::Newest(self.store.session.seq()), &hide).await
     }
 
     /// The document with this id as a snapshot sees it.
@@ -115,7 +117,8 @@ impl Collection {
     pub async fn get_at(&self, snapshot: &Snapshot, id: impl Into<Id>) -> Result<Option<Document>> {
         let id = id.into();
         let Some(keyspace) = self.existing() else { return Ok(None) };
-        self.read(keyspace, &id, View::Snapshot(snapshot.seq())).await
+        let hide = self.core().hide(keyspace, &snapshot.hold);
+        self.read(keyspace, &id, View::Snapshot(snapshot.seq()), &hide).await
     }
 
     /// The documents with these ids in their order, `None` for an id there is none with; all as of
@@ -134,7 +137,8 @@ impl Collection {
         };
         let view = View::Newest(self.store.session.seq());
         let _turn = self.store.enter(0).await?;
-        let work = move |core: &Arc<Core>| core.documents(keyspace, &keys, view);
+        let hide = self.core().hide_now(keyspace);
+        let work = move |core: &Arc<Core>| core.documents(keyspace, &keys, view, &hide);
         let found = self.store.run_from_memory(work).await?;
         let document = |(rev, json)| Document { rev, json };
         Ok(found.into_iter().map(|found| found.map(document)).collect())
@@ -243,6 +247,7 @@ impl Collection {
         keyspace: u32,
         id: &Id,
         view: View,
+        hide: &Hide,
     ) -> Result<Option<Document>> {
         let core = self.core();
         core.check_open()?;
@@ -250,18 +255,20 @@ impl Collection {
         let _turn = self.store.enter(0).await?;
         let key = id.as_bytes();
         let found = if may_block() || !core.options.env.has_threads() {
-            core.document(keyspace, key, view)?
-        } else if let Some(found) = core.cached(keyspace, key, hash_key(keyspace, key), view) {
-            Some(found)
+            core.document(keyspace, key, view, hide)?
+        } else if let Some(found) = core.cached(keyspace, key, hash_key(keyspace, key), view, hide)
+        {
+            found
         } else {
             let here = {
                 let _forbid = Blocking::forbid();
-                core.document(keyspace, key, view)
+                core.document(keyspace, key, view, hide)
             };
             match here {
                 Err(e) if is_would_block(&e) => {
                     let key = Bytes::copy_from_slice(key);
-                    self.store.run(move |core| core.document(keyspace, &key, view)).await?
+                    let hide = hide.clone();
+                    self.store.run(move |core| core.document(keyspace, &key, view, &hide)).await?
                 }
                 other => other?,
             }

@@ -66,6 +66,12 @@ impl Find {
         self
     }
 
+    /// With what has expired and is not deleted yet.
+    pub(crate) fn with_expired(mut self) -> Self {
+        self.query.sees_expired = true;
+        self
+    }
+
     /// As this snapshot sees it.
     pub fn at(mut self, snapshot: &Snapshot) -> Self {
         self.snapshot = Some(snapshot.clone());
@@ -187,6 +193,8 @@ impl Find {
         };
         let hidden: HashSet<Bytes> = own.iter().map(|(id, _)| id.clone()).collect();
         let snapshot = tx.reading_at();
+        let hide = tx.hide(keyspace);
+        let own_hide = hide.clone();
         let hold = Arc::clone(&self.collection.store.snapshot().hold);
         let _turn = self.collection.store.enter(0).await?;
         let (mut all, mut execution) = self
@@ -195,7 +203,7 @@ impl Find {
             .run(move |core| {
                 let seq = snapshot.unwrap_or(hold.seq);
                 let mut execution = Execution::new(core, keyspace, Arc::new(inner), seq, hold)?
-                    .within_transaction(hidden);
+                    .within_transaction(hidden, hide);
                 let mut all = Vec::new();
                 loop {
                     let found = execution.next(core)?;
@@ -210,7 +218,7 @@ impl Find {
         tx.note_reads(execution.read_ranges(), (keyspace, examined));
         for (id, value) in own {
             let Some((rev, value)) = value else { continue };
-            if query.filter.matches(&value) {
+            if query.filter.matches(&value) && !own_hide.hides(&value) {
                 all.push(Found { id, rev, value: FoundValue::Jb1(value) });
             }
         }

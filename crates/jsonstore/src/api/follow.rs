@@ -6,9 +6,11 @@ use bytes::Bytes;
 
 use super::transaction::{Transaction, Write};
 use crate::{
-    catalog::States,
+    bugs::bug,
+    catalog::{CollectionState, States},
     engine::Core,
     error::Result,
+    expiry::Hide,
     follow::{Change, Claim, Effects},
     lock::{LockId, LockMode},
 };
@@ -17,13 +19,24 @@ impl Transaction {
     /// What follows the writes so far, with the keys locked that it claims. The records are locked,
     /// so it stays true until the transaction ends.
     pub(super) async fn follow(&self) -> Result<Effects> {
-        let mut effects = Effects::default();
         let states = self.core().states.load_full();
         if states.is_empty() {
-            return Ok(effects);
+            return Ok(Effects::default());
         }
         self.complete_patches(&states).await?;
-        for (keyspace, key, write) in self.followed_writes(&states) {
+        loop {
+            let effects = self.followed(&states).await?;
+            let expired = self.claim(&states, &effects).await?;
+            // The claimed keys stay locked, so nobody else can come to have them: this ends.
+            if !self.delete_expired(expired).await? {
+                return Ok(effects);
+            }
+        }
+    }
+
+    async fn followed(&self, states: &States) -> Result<Effects> {
+        let mut effects = Effects::default();
+        for (keyspace, key, write) in self.followed_writes(states) {
             let Some(state) = states.get(&keyspace) else { continue };
             let old = self.before(keyspace, &key).await?;
             let new = match &write {
@@ -39,8 +52,21 @@ impl Transaction {
             }
         }
         effects.claims.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
-        self.claim(&effects).await?;
         Ok(effects)
+    }
+
+    /// Deletes documents that have expired, in this transaction. `false` if there are none.
+    async fn delete_expired(&self, expired: Vec<(u32, Bytes)>) -> Result<bool> {
+        let mut any = false;
+        for (keyspace, key) in expired {
+            let stored = self.lock_and_read_stored(keyspace, &key).await?;
+            // Somebody may have written it meanwhile.
+            if stored.is_some_and(|(_, value)| self.hide(keyspace).hides(&value)) {
+                self.write(keyspace, key, Write::Delete);
+            }
+            any = true;
+        }
+        Ok(any)
     }
 
     /// Changes of fields that now concern somebody become writes of the whole: an index may have come
@@ -50,7 +76,7 @@ impl Transaction {
             let Some(state) = states.get(&keyspace) else { continue };
             let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
             if state.concerns(&paths)
-                && let Some((_, value)) = self.lock_and_read(keyspace, &key).await?
+                && let Some((_, value)) = self.lock_and_read_stored(keyspace, &key).await?
             {
                 self.write(keyspace, key, Write::Put(value));
             }
@@ -66,8 +92,9 @@ impl Transaction {
         Ok(self.latest(keyspace, key).await?.and_then(|(_, value)| value))
     }
 
-    /// Locks every claimed key, in one order for all, and sees that nobody else has it.
-    async fn claim(&self, effects: &Effects) -> Result<()> {
+    /// Locks every claimed key, in one order for all, and sees that nobody else has it. Those who do
+    /// but have expired have to go with this transaction: their collections and ids.
+    async fn claim(&self, states: &States, effects: &Effects) -> Result<Vec<(u32, Bytes)>> {
         let claims = &effects.claims;
         let taken_twice = claims.windows(2).find(|pair| {
             (pair[0].keyspace, &pair[0].prefix) == (pair[1].keyspace, &pair[1].prefix)
@@ -84,8 +111,10 @@ impl Transaction {
             self.acquire(record, LockMode::Exclusive).await?;
         }
         if claims.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        let holders: Vec<Option<(u32, Hide)>> =
+            claims.iter().map(|claim| self.holders(states, claim)).collect();
         let deleted: HashSet<(u32, Bytes)> = effects
             .ops
             .iter()
@@ -93,20 +122,36 @@ impl Transaction {
             .map(|op| (op.keyspace, op.key.clone()))
             .collect();
         let claims = claims.clone();
-        let newest = self
+        let (newest, expired) = self
             .store()
             .run(move |core| {
-                let mut newest = 0;
-                for claim in &claims {
-                    newest = newest.max(core.check_claim(claim, |key| {
-                        deleted.contains(&(claim.keyspace, key.clone()))
-                    })?);
+                let (mut newest, mut expired) = (0, Vec::new());
+                for (claim, holders) in claims.iter().zip(&holders) {
+                    let is_deleted = |key: &Bytes| deleted.contains(&(claim.keyspace, key.clone()));
+                    let (seq, taken) = core.taken(claim, is_deleted)?;
+                    newest = newest.max(seq);
+                    let Some(entry) = taken else { continue };
+                    let Some((documents, hide)) = holders else { return Err(claim.refusal()) };
+                    let holder = core.expired_holder(claim, &entry, *documents, hide)?;
+                    expired.push((*documents, holder.ok_or_else(|| claim.refusal())?));
                 }
-                Ok(newest)
+                Ok((newest, expired))
             })
             .await?;
         self.note_provisional(newest);
-        Ok(())
+        Ok(if bug("unique_beside_expired") { Vec::new() } else { expired })
+    }
+
+    /// Whose documents have a claimed key, and what of them is hidden, if they can expire.
+    fn holders(&self, states: &States, claim: &Claim) -> Option<(u32, Hide)> {
+        if !self.core().expirations.is_any() {
+            return None;
+        }
+        let is_of = |state: &CollectionState| {
+            state.indexes.iter().any(|index| index.keyspace == claim.keyspace)
+        };
+        let (documents, state) = states.iter().find(|(_, state)| is_of(state))?;
+        state.expiry.is_some().then(|| (*documents, self.hide(*documents)))
     }
 }
 
@@ -118,6 +163,18 @@ impl Core {
         claim: &Claim,
         is_deleted: impl Fn(&Bytes) -> bool,
     ) -> Result<u64> {
+        match self.taken(claim, is_deleted)? {
+            (newest, None) => Ok(newest),
+            (_, Some(_)) => Err(claim.refusal()),
+        }
+    }
+
+    /// The newest version that was looked at, and another key that begins with what is claimed.
+    fn taken(
+        &self,
+        claim: &Claim,
+        is_deleted: impl Fn(&Bytes) -> bool,
+    ) -> Result<(u64, Option<Bytes>)> {
         let mut newest = 0;
         let mut iter = self.tree().iter(claim.keyspace, &claim.prefix, u64::MAX)?;
         while let Some(entry) = iter.next_visible()? {
@@ -126,9 +183,23 @@ impl Core {
             }
             newest = newest.max(entry.seq);
             if entry.key != claim.key && !is_deleted(&entry.key) {
-                return Err(claim.refusal());
+                return Ok((newest, Some(entry.key)));
             }
         }
-        Ok(newest)
+        Ok((newest, None))
+    }
+
+    /// The id of the document that an entry belongs to, if it has expired.
+    fn expired_holder(
+        &self,
+        claim: &Claim,
+        entry: &Bytes,
+        documents: u32,
+        hide: &Hide,
+    ) -> Result<Option<Bytes>> {
+        let Some(at) = claim.shape.id_at(entry) else { return Ok(None) };
+        let id = entry.slice(at..);
+        let stored = self.read_latest(documents, &id)?.and_then(|(_, value)| value);
+        Ok(stored.filter(|value| hide.hides(value)).map(|_| id))
     }
 }

@@ -8,6 +8,7 @@ use super::{Collection, Cursor, Document, Snapshot, cursor::Batches};
 use crate::{
     engine::Core,
     error::Result,
+    expiry::Hide,
     jb1,
     key::{Id, prefix_end},
     lsm::MergeIter,
@@ -71,7 +72,7 @@ pub(crate) struct Scan {
     snapshot: Snapshot,
     keyspace: u32,
     range: Range,
-    iter: Option<MergeIter>,
+    iter: Option<(MergeIter, Hide)>,
     returned: u64,
     watch: Watch,
 }
@@ -118,17 +119,24 @@ impl Drop for Scan {
 impl Scan {
     fn next_batch(&mut self, core: &Core) -> Result<Vec<Document>> {
         core.log.check_snapshot(self.snapshot.seq())?;
-        let iter = match &mut self.iter {
+        let (iter, hide) = match &mut self.iter {
             Some(iter) => iter,
-            none => none.insert(core.iter(self.keyspace, &self.range.from, self.snapshot.seq())?),
+            none => {
+                let iter = core.iter(self.keyspace, &self.range.from, self.snapshot.seq())?;
+                none.insert((iter, core.hide(self.keyspace, &self.snapshot.hold)))
+            }
         };
         let mut documents = Vec::with_capacity(CHUNK);
         while documents.len() < CHUNK {
             let entry = iter.next_visible()?;
             let in_range = |e: &Entry| self.range.to.as_ref().is_none_or(|to| e.key[..] < to[..]);
             let Some(entry) = entry.filter(in_range) else { break };
+            let value = entry.value.unwrap_or_default();
+            if hide.hides(&value) {
+                continue;
+            }
             let mut json = Vec::new();
-            jb1::print(&entry.value.unwrap_or_default(), &mut json)?;
+            jb1::print(&value, &mut json)?;
             documents.push(Document { rev: entry.seq, json: Bytes::from(json) });
         }
         Ok(documents)

@@ -328,7 +328,8 @@ impl Store {
     }
 }
 
-/// Everything as it was at one moment.
+/// Everything as it was at one moment. Documents that had expired by then are hidden from it, those
+/// that expire later are not. One from before any index expired documents hides nothing.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub(crate) hold: Arc<Hold>,
@@ -377,6 +378,12 @@ pub struct Stats {
     pub conflicts: u64,
     /// Writers slowed down because the background was behind.
     pub stalls: u64,
+    /// How often reads left out a document because it had expired, and how many such documents were
+    /// deleted in the background.
+    pub expired: [u64; 2],
+    /// How late, in milliseconds, the last pass of deletions was with what had waited for longest;
+    /// 0 if it found nothing.
+    pub expiry_lag_ms: u64,
     /// Log positions that salvage had to give up.
     pub lost: Vec<(u64, u64)>,
     /// Bytes of segments re-read in the background to find rot.
@@ -421,6 +428,9 @@ impl Stats {
             [load(&counters.flushes), load(&counters.compactions), load(&counters.compacted_bytes)];
         stats.conflicts = load(&counters.conflicts);
         stats.stalls = load(&counters.stalls);
+        let expirations = &core.expirations;
+        stats.expired = [load(&expirations.hidden), load(&expirations.deleted)];
+        stats.expiry_lag_ms = load(&expirations.lag_ms);
         stats.lost.clone_from(&core.lost);
         (stats.scrubbed_bytes, stats.damage) = core.scrubbed();
         stats.background_error = core.background_error().map(|e| e.to_string());

@@ -17,6 +17,7 @@ use crate::{
     commit::{Op, ReadSet, Ticket},
     engine::{Blocking, Core, Hold, View, is_would_block},
     error::{DocumentError, Error, Result},
+    expiry::Hide,
     follow::{Effects, Mark},
     jb1::{self, Update},
     key::Id,
@@ -129,7 +130,9 @@ impl Transaction {
         let Some(keyspace) = self.readable(collection)? else { return Ok(None) };
         let key = Bytes::copy_from_slice(id.as_bytes());
         let own = self.own(keyspace, &key);
+        let hide = self.hide(keyspace);
         match own {
+            Some(Write::Put(value)) if hide.hides(&value) => return Ok(None),
             Some(Write::Put(value)) => return document(u64::MAX, &value).map(Some),
             Some(Write::Delete) => return Ok(None),
             Some(Write::Patch(_)) | None => {}
@@ -138,13 +141,14 @@ impl Transaction {
         if let Some(Write::Patch(patches)) = own {
             let base = self.base(keyspace, &key).await?;
             let Some((rev, value)) = base else { return Ok(None) };
-            return document(rev, &self.patched(&value, &patches)?).map(Some);
+            let value = self.patched(&value, &patches)?;
+            return if hide.hides(&value) { Ok(None) } else { document(rev, &value).map(Some) };
         }
         let view = match self.snapshot() {
             Some(seq) => View::Snapshot(seq),
             None => View::Newest(self.shared.store.session.seq()),
         };
-        collection.read(keyspace, &id, view).await
+        collection.read(keyspace, &id, view, &hide).await
     }
 
     /// As [`Transaction::get`], and locks the document so that this transaction can change it
@@ -284,7 +288,7 @@ impl Transaction {
         let Some(keyspace) = self.readable(collection)? else { return Ok(Vec::new()) };
         let (from, to) = range.bounds();
         let (from, to) = (from.to_vec(), to.map(<[u8]>::to_vec));
-        let snapshot = self.snapshot();
+        let (snapshot, hide) = (self.snapshot(), self.hide(keyspace));
         let own: Vec<(Bytes, Write)> = {
             let mut state = self.shared.state.lock();
             if self.shared.isolation == Isolation::Serializable {
@@ -328,7 +332,8 @@ impl Transaction {
                 }
             }
         }
-        found.values().map(|(rev, value)| document(*rev, value)).collect()
+        let seen = found.values().filter(|(_, value)| !hide.hides(value));
+        seen.map(|(rev, value)| document(*rev, value)).collect()
     }
 
     /// Sets a pair of a keyspace.
@@ -508,6 +513,16 @@ impl Transaction {
         self.snapshot()
     }
 
+    /// What it does not see of a collection: what had expired when it began, or, if each of its reads
+    /// is of the newest state, what has by now.
+    pub(super) fn hide(&self, keyspace: u32) -> Hide {
+        let core = self.core();
+        match &self.shared.state.lock().hold {
+            Some(hold) => core.hide(keyspace, hold),
+            None => core.hide_now(keyspace),
+        }
+    }
+
     /// Documents of a collection that it wrote, as they would be now; `None` for those it deleted.
     pub(super) async fn own_documents(
         &self,
@@ -646,8 +661,18 @@ impl Transaction {
         Ok(())
     }
 
-    /// Locks a record for writing; its value as of now, own changes included.
+    /// Locks a record for writing; its value as of now, own changes included, unless it has expired.
     pub(super) async fn lock_and_read(
+        &self,
+        keyspace: u32,
+        key: &Bytes,
+    ) -> Result<Option<(u64, Bytes)>> {
+        let stored = self.lock_and_read_stored(keyspace, key).await?;
+        Ok(stored.filter(|(_, value)| !self.hide(keyspace).hides(value)))
+    }
+
+    /// As `lock_and_read`, expired or not.
+    pub(super) async fn lock_and_read_stored(
         &self,
         keyspace: u32,
         key: &Bytes,
@@ -722,7 +747,9 @@ impl Transaction {
             self.lock_field(keyspace, &key, path, intent, mode).await?;
         }
         let latest = self.latest(keyspace, &key).await?;
-        let Some((seq, Some(value))) = latest else {
+        let seen = latest.and_then(|(seq, value)| Some((seq, value?)));
+        let hide = self.hide(keyspace);
+        let Some((seq, value)) = seen.filter(|(_, value)| !hide.hides(value)) else {
             self.note_read(keyspace, &key);
             return Ok(false);
         };

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::clock::Clock;
 use crate::{
     bugs::bug,
+    expiry::{Hide, Stamp},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -58,6 +59,8 @@ pub(crate) struct CachedDocument {
     pub(crate) seq: u64,
     /// The snapshot at which it was the newest.
     pub(crate) loaded_at: u64,
+    /// When it expires.
+    pub(crate) stamp: Stamp,
     pub(crate) json: Bytes,
 }
 
@@ -97,6 +100,7 @@ impl DocumentCache {
         }
     }
 
+    /// What is known of a document, if anything; `None` in it if it is hidden.
     pub(crate) fn get(
         &self,
         versions: &VersionTable,
@@ -104,13 +108,18 @@ impl DocumentCache {
         key: &[u8],
         hash: u64,
         snapshot: u64,
-    ) -> Option<(u64, Bytes)> {
+        hide: &Hide,
+    ) -> Option<Option<(u64, Bytes)>> {
         let mut shard = self.shards[(hash >> 56) as usize % SHARDS].lock();
         let found = shard.get(hash, |(ks, k)| *ks == keyspace && k == key);
         let fresh = found.filter(|d| d.seq <= snapshot && versions.newest(hash) <= d.loaded_at);
-        let counter = if fresh.is_some() { &self.hits } else { &self.misses };
+        let known = fresh.and_then(|d| {
+            let is_hidden = hide.hides_cached(d.stamp)?;
+            Some((!is_hidden).then(|| (d.seq, d.json.clone())))
+        });
+        let counter = if known.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
-        fresh.map(|d| (d.seq, d.json.clone()))
+        known
     }
 
     pub(crate) fn insert(
@@ -143,14 +152,17 @@ mod tests {
     #[test]
     fn a_later_write_makes_an_entry_stale() {
         let (cache, versions) = (DocumentCache::new(1 << 20), VersionTable::new(1 << 20));
-        let entry = CachedDocument { seq: 5, loaded_at: 7, json: Bytes::from_static(b"{}") };
+        let json = Bytes::from_static(b"{}");
+        let entry = CachedDocument { seq: 5, loaded_at: 7, stamp: Stamp::default(), json };
         cache.insert(1, b"k", 42, entry, 1 << 20);
-        let get = |snapshot| cache.get(&versions, 1, b"k", 42, snapshot).map(|(seq, _)| seq);
+        let all = Hide::nothing();
+        let look = |key, snapshot| cache.get(&versions, 1, key, 42, snapshot, &all).flatten();
+        let get = |snapshot| look(b"k", snapshot).map(|(seq, _)| seq);
         assert_eq!(get(4), None, "older than the version");
         assert_eq!(get(6), Some(5));
         assert_eq!(get(9), Some(5), "nothing was written since");
         versions.note(42, 8);
         assert_eq!(get(9), None);
-        assert_eq!(cache.get(&versions, 1, b"other", 42, 9), None, "another key of the same hash");
+        assert_eq!(look(b"other", 9), None, "another key of the same hash");
     }
 }

@@ -28,6 +28,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(50);
 /// After an archive that could not be written to.
 const ARCHIVE_PAUSE: Duration = Duration::from_secs(1);
+/// While there is more to delete of what has expired.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(10);
 const CUTS_PER_TICK_MAX: u32 = 16;
 const SCRUB_BYTES_PER_SECOND: u64 = 10 << 20;
 /// A small store need not be read over and over.
@@ -647,9 +649,14 @@ fn archive_loop(core: &Arc<Core>) {
 fn index_loop(core: &Arc<Core>) {
     let mut seen = 0;
     while !core.stop.load(Ordering::Relaxed) {
+        let expired = core.step_expiry().unwrap_or_else(|e| {
+            core.note_failure(&e);
+            false
+        });
         if !core.step_indexes() {
-            let waits = core.has_index_jobs();
-            core.wait_for_work(&mut seen, if waits { Duration::from_millis(1) } else { TICK * 4 });
+            let waits = core.has_index_jobs() || expired;
+            let pause = if expired { EXPIRY_PAUSE } else { Duration::from_millis(1) };
+            core.wait_for_work(&mut seen, if waits { pause } else { TICK * 4 });
         }
     }
 }

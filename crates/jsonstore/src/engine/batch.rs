@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{Core, View, read::printed};
-use crate::{cache::CachedDocument, codec::hash_key, error::Result, lsm::Batch};
+use crate::{cache::CachedDocument, codec::hash_key, error::Result, expiry::Hide, lsm::Batch};
 
 impl Core {
     /// The stored values (JB1 in a collection) of keys with their versions, `None` for those that
@@ -34,7 +34,7 @@ impl Core {
     }
 
     /// The documents with these keys as JSON text, as `Core::document` gives one of them; all as of
-    /// one moment.
+    /// one moment; without those that are hidden.
     ///
     /// # Errors
     /// As `Core::values`.
@@ -43,23 +43,25 @@ impl Core {
         keyspace: u32,
         keys: &[Bytes],
         view: View,
+        hide: &Hide,
     ) -> Result<Vec<Option<(u64, Bytes)>>> {
         let (tree, at) = self.moment(view)?;
         let mut all = Vec::with_capacity(keys.len());
         let mut batch = Batch::new(keyspace);
         for (place, key) in keys.iter().enumerate() {
             let hash = hash_key(keyspace, key);
-            let cached = self.documents.get(&self.versions, keyspace, key, hash, at);
+            let cached = self.documents.get(&self.versions, keyspace, key, hash, at, hide);
             if cached.is_none() {
                 batch.add(key, hash, place);
             }
-            all.push(cached);
+            all.push(cached.flatten());
         }
         tree.find(&mut batch, at)?;
         batch.into_found(|place, key, hash, (seq, value)| {
             let Some(value) = value else { return Ok(()) };
+            let Some(stamp) = hide.admit(&value) else { return Ok(()) };
             let json = printed(&value)?;
-            let document = CachedDocument { seq, loaded_at: at, json: json.clone() };
+            let document = CachedDocument { seq, loaded_at: at, stamp, json: json.clone() };
             self.documents.insert(keyspace, key, hash, document, self.document_cache_bytes());
             all[place] = Some((seq, json));
             Ok(())
@@ -118,10 +120,11 @@ mod tests {
         let keys: Vec<Bytes> =
             (0..KEYS + 20).map(|i| Bytes::from(Id::from(i * 7919 % (KEYS + 10)).0)).collect();
         for view in [View::Newest(0), View::Snapshot(snapshot.seq())] {
-            let single = |key: &Bytes| core.document(keyspace, key, view).unwrap();
+            let all = Hide::nothing();
+            let single = |key: &Bytes| core.document(keyspace, key, view, &all).unwrap();
             // Twice: from the tree, then mostly from the cache.
             for _ in 0..2 {
-                let documents = core.documents(keyspace, &keys, view).unwrap();
+                let documents = core.documents(keyspace, &keys, view, &all).unwrap();
                 let values = core.values(keyspace, &keys, view).unwrap();
                 for ((key, document), value) in keys.iter().zip(documents).zip(values) {
                     assert_eq!(document, single(key));
@@ -130,9 +133,10 @@ mod tests {
                 }
             }
         }
-        let found = core.documents(keyspace, &keys, View::Newest(0)).unwrap();
+        let all = Hide::nothing();
+        let found = core.documents(keyspace, &keys, View::Newest(0), &all).unwrap();
         assert_eq!(found.iter().flatten().count(), keys.iter().filter(|k| exists(k)).count());
-        assert_eq!(core.documents(keyspace, &[], View::Newest(0)).unwrap(), []);
+        assert_eq!(core.documents(keyspace, &[], View::Newest(0), &all).unwrap(), []);
         assert_eq!(core.values(keyspace + 1, &keys[..1], View::Newest(0)).unwrap(), [None]);
     }
 

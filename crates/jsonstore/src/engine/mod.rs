@@ -94,6 +94,7 @@ pub(crate) struct Core {
     pub(crate) index_jobs: Mutex<std::collections::VecDeque<crate::index::Job>>,
     /// Held while settings change.
     pub(crate) settings_lock: Mutex<()>,
+    pub(crate) expirations: crate::expiry::Expirations,
     pub(crate) text: crate::text::Registry,
     pub(crate) upkeep: crate::text::UpkeepGate,
     latches: Vec<Mutex<()>>,

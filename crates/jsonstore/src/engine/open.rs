@@ -297,6 +297,7 @@ fn build(
         index_jobs: Mutex::default(),
         settings_lock: Mutex::new(()),
         text: crate::text::Registry::default(),
+        expirations: crate::expiry::Expirations::default(),
         upkeep: crate::text::UpkeepGate::default(),
         latches: (0..64).map(|_| Mutex::new(())).collect(),
         cursors: Mutex::default(),

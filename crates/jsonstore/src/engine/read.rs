@@ -12,6 +12,7 @@ use crate::{
     cache::CachedDocument,
     codec::hash_key,
     error::{Error, Result},
+    expiry::Hide,
     jb1,
     lsm::{MergeIter, Tree},
 };
@@ -113,16 +114,17 @@ impl Core {
         self.tree().get(keyspace, key, u64::MAX)
     }
 
-    /// A document as JSON text with its version.
+    /// A document as JSON text with its version, unless it is hidden.
     pub(crate) fn document(
         &self,
         keyspace: u32,
         key: &[u8],
         view: View,
+        hide: &Hide,
     ) -> Result<Option<(u64, Bytes)>> {
         let hash = hash_key(keyspace, key);
-        if let Some(found) = self.cached(keyspace, key, hash, view) {
-            return Ok(Some(found));
+        if let Some(found) = self.cached(keyspace, key, hash, view, hide) {
+            return Ok(found);
         }
         let begun = Pace::is_sampled().then(|| self.options.env.now());
         let (tree, at) = self.moment(view)?;
@@ -132,8 +134,9 @@ impl Core {
             self.pace.note_read(self.options.env.now().saturating_sub(begun));
         }
         let Some((seq, Some(value))) = found else { return Ok(None) };
+        let Some(stamp) = hide.admit(&value) else { return Ok(None) };
         let json = printed(&value)?;
-        let document = CachedDocument { seq, loaded_at: at, json: json.clone() };
+        let document = CachedDocument { seq, loaded_at: at, stamp, json: json.clone() };
         self.documents.insert(keyspace, key, hash, document, self.document_cache_bytes());
         Ok(Some((seq, json)))
     }
@@ -162,18 +165,20 @@ impl Core {
         }
     }
 
+    /// What the cache says about a document, if anything: `None` in it if it is hidden.
     pub(crate) fn cached(
         &self,
         keyspace: u32,
         key: &[u8],
         hash: u64,
         view: View,
-    ) -> Option<(u64, Bytes)> {
+        hide: &Hide,
+    ) -> Option<Option<(u64, Bytes)>> {
         let at = match view {
             View::Newest(floor) => self.log.visible().max(floor),
             View::Snapshot(at) => at,
         };
-        self.documents.get(&self.versions, keyspace, key, hash, at)
+        self.documents.get(&self.versions, keyspace, key, hash, at, hide)
     }
 
     /// About how many entries a range of keys holds, deleted and old ones included: for planning.
@@ -198,13 +203,15 @@ pub(crate) struct Hold {
     pub(crate) core: Arc<Core>,
     pub(crate) seq: u64,
     pub(crate) serializable: bool,
+    /// When it was taken, by the wall clock: what had expired by then, its readers do not see.
+    pub(crate) wall_ms: i64,
 }
 
 impl Hold {
     /// Sees what is visible, and at least everything up to `floor`.
     pub(crate) fn new(core: &Arc<Core>, serializable: bool, floor: u64) -> Self {
         let seq = core.log.hold(serializable, core.now_ms(), floor);
-        Self { core: Arc::clone(core), seq, serializable }
+        Self { core: Arc::clone(core), seq, serializable, wall_ms: core.hiding_time() }
     }
 }
 

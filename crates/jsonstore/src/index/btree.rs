@@ -103,10 +103,9 @@ impl BTreeIndex {
         Ok(Self { keyspace, definition, state, fields, shape, partial, marks, flags })
     }
 
-    /// The same index in another state.
-    pub(crate) fn with_state(&self, state: BuildState) -> Result<Self> {
-        let (definition, flags) = (self.definition.clone(), Arc::clone(&self.flags));
-        Self::new(definition, self.keyspace, self.marks, state, flags)
+    /// The same index in another state, or with another time after which documents expire.
+    pub(crate) fn with(&self, definition: Index, state: BuildState) -> Result<Self> {
+        Self::new(definition, self.keyspace, self.marks, state, Arc::clone(&self.flags))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -183,6 +182,11 @@ impl BTreeIndex {
     pub(crate) fn values_of(&self, entry: &Bytes) -> Result<Bytes> {
         let at = self.shape.id_at(entry).ok_or_else(|| self.damaged(entry))?;
         Ok(entry.slice(..at))
+    }
+
+    /// The value of the first field as JB1, as far as an entry tells it.
+    pub(crate) fn first_value(&self, entry: &[u8]) -> Option<Vec<u8>> {
+        self.shape.first_value(entry)
     }
 
     /// The values of a key as JSON text, for people.

@@ -3,7 +3,7 @@
 //! `indexes` is a list of definitions, each with its keyspace and its state. `dropped` is a list of
 //! keyspaces whose keys have to go.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -98,6 +98,34 @@ impl Collection {
         .await?;
         self.core().queue_emptying(self.ensure()?);
         Ok(())
+    }
+
+    /// Changes after how long documents expire by an index of one field, or that they do; at once,
+    /// since the index stays as it is. `None`: they do not expire by it any more. A cursor that was
+    /// begun before goes on by the old time.
+    ///
+    /// # Errors
+    /// [`Error::IndexAbsent`]; [`Error::InvalidIndex`] if it cannot expire documents, see
+    /// [`Index::expire_after`].
+    ///
+    /// # Cancel safety
+    /// Once nobody writes, it goes on even if the future is dropped.
+    pub async fn set_expire_after(&self, index: &str, after: Option<Duration>) -> Result<()> {
+        let name = index.to_owned();
+        self.alter(move |settings| {
+            let mut all = stored(settings)?;
+            let found = all.iter_mut().find(|index| index.name == name);
+            let index = &mut found.ok_or(Error::IndexAbsent { index: name })?.index;
+            *index = match after {
+                Some(after) => index.clone().expire_after(after),
+                None => Index { expire_after_ms: None, ..index.clone() },
+            };
+            index.check()?;
+            let dropped = dropped(settings);
+            put(settings, &all, &dropped);
+            Ok(())
+        })
+        .await
     }
 
     /// The indexes of the collection.
@@ -206,14 +234,19 @@ impl Core {
             let old = previous
                 .and_then(|state| state.indexes.iter().find(|i| i.keyspace == stored.keyspace));
             if let Some(old) = old.filter(|old| old.is_ready() == stored.is_ready) {
-                all.push(Arc::clone(old));
+                let is_same = old.definition == stored.index;
+                all.push(if is_same {
+                    Arc::clone(old)
+                } else {
+                    Arc::new(old.with(stored.index, old.state)?)
+                });
                 continue;
             }
             let since = if previous.is_some() { self.log.visible() } else { 0 };
             let state =
                 if stored.is_ready { BuildState::Ready { since } } else { BuildState::Building };
             if let Some(old) = old {
-                all.push(Arc::new(old.with_state(state)?));
+                all.push(Arc::new(old.with(stored.index, state)?));
                 continue;
             }
             let (marks, _) = self.keyspace(MARKS).ok_or_else(|| {

@@ -1,5 +1,7 @@
 //! What an index is.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::FIELDS_MAX;
@@ -51,7 +53,8 @@ pub enum Collation {
 /// let by_name = Index::on("name.last").and("name.first").collation_case_insensitive();
 /// let by_email = Index::on("email").unique().sparse();
 /// let newest = Index::on("state").and_descending("created").include("title");
-/// # for index in [by_name, by_email, newest] {
+/// let sessions = Index::on("seen").expire_after(std::time::Duration::from_secs(30 * 60));
+/// # for index in [by_name, by_email, newest, sessions] {
 /// #     assert_eq!(Index::from_json(&index.to_json())?, index);
 /// # }
 /// # hearth_jsonstore::Result::Ok(())
@@ -66,6 +69,8 @@ pub struct Index {
     pub(crate) partial: Option<Value>,
     pub(crate) collation: Collation,
     pub(crate) include: Vec<String>,
+    /// Milliseconds after the date in its field, from which on a document has expired.
+    pub(crate) expire_after_ms: Option<u64>,
 }
 
 impl Index {
@@ -140,6 +145,18 @@ impl Index {
         self
     }
 
+    /// Documents expire so long after the date in its one field: an RFC 3339 string or milliseconds
+    /// since 1970, of an array the earliest; without a date never. What has expired no read shows,
+    /// and it is deleted in the background. In milliseconds; at most
+    /// 68 years. Default: documents stay.
+    ///
+    /// [`crate::Collection::set_expire_after`] changes it later.
+    #[must_use]
+    pub fn expire_after(mut self, after: Duration) -> Self {
+        self.expire_after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
     /// From the form that [`Index::to_json`] gives:
     /// `{"fields": [{"state": 1}, {"created": -1}], "unique": true, …}`.
     ///
@@ -177,6 +194,9 @@ impl Index {
                     let paths = paths.iter().map(|path| path.as_str().map(str::to_owned));
                     index.include = paths.collect::<Option<_>>().ok_or_else(wrong)?;
                 }
+                "expire_after_ms" => {
+                    index.expire_after_ms = Some(value.as_u64().ok_or_else(wrong)?);
+                }
                 _ => return Err(bad(format!("an index has no {member}"))),
             }
         }
@@ -210,6 +230,9 @@ impl Index {
         }
         if !self.include.is_empty() {
             out.insert("include".into(), json!(self.include));
+        }
+        if let Some(ms) = self.expire_after_ms {
+            out.insert("expire_after_ms".into(), json!(ms));
         }
         Value::Object(out)
     }
@@ -268,6 +291,22 @@ impl Index {
         if self.kind == IndexKind::Hash && self.fields[0].1 == Direction::Descending {
             return bad("a hash index has no order");
         }
+        if let Some(ms) = self.expire_after_ms {
+            if self.fields.len() > 1 {
+                return bad("an index of several fields cannot expire documents");
+            }
+            if self.kind == IndexKind::Hash || self.collation != Collation::Binary {
+                return bad(
+                    "what expires documents is in the order of dates: no hash, no collation",
+                );
+            }
+            if self.fields[0].0 == "_id" {
+                return bad("ids do not expire");
+            }
+            if ms > EXPIRE_AFTER_MS_MAX {
+                return bad("documents expire within 68 years of their date, or never");
+            }
+        }
         let partial = self.partial.as_ref().map(Filter::from_json).transpose()?;
         if partial.as_ref().is_some_and(|filter| filter.text().is_some()) {
             return bad("a partial index cannot depend on full text");
@@ -285,6 +324,8 @@ pub(crate) struct Checked {
 }
 
 const NAME_BYTES_MAX: usize = 64;
+/// As in MongoDB: 2^31 - 1 seconds.
+const EXPIRE_AFTER_MS_MAX: u64 = 2_147_483_647_000;
 
 pub(super) fn invalid(index: &str, reason: impl Into<String>) -> Error {
     Error::InvalidIndex { index: index.to_owned(), reason: reason.into() }
@@ -339,6 +380,24 @@ mod tests {
                 "partial": {"n": {"$gt": 1}}, "include": ["b", "c"]}),
             Ok("a"),
         );
+        check(&json!({"fields": {"at": -1}, "expire_after_ms": 0}), Ok("at_desc"));
+        check(
+            &json!({"fields": "at", "expire_after_ms": 2_147_483_647_000_u64, "unique": true,
+                "sparse": true, "partial": {"n": 1}, "include": ["b"]}),
+            Ok("at"),
+        );
+        check(&json!({"fields": "at", "expire_after_ms": 2_147_483_647_001_u64}), Err("68 years"));
+        check(
+            &json!({"fields": "at", "expire_after_ms": -1}),
+            Err("expire_after_ms has the wrong"),
+        );
+        check(&json!({"fields": ["a", "b"], "expire_after_ms": 1}), Err("several fields"));
+        check(&json!({"fields": "a", "kind": "hash", "expire_after_ms": 1}), Err("no hash"));
+        check(
+            &json!({"fields": "a", "collation": "case_insensitive", "expire_after_ms": 1}),
+            Err("no collation"),
+        );
+        check(&json!({"fields": "_id", "expire_after_ms": 1}), Err("ids do not expire"));
         check(&json!({"fields": []}), Err("no field"));
         check(&json!([]), Err("an object"));
         check(&json!({"fields": [{"a": 1, "b": 1}]}), Err("fields has the wrong form"));

@@ -295,6 +295,17 @@ impl Shape {
         self.fields.iter().try_fold(0, |at, (_, encoding)| encoding.end(key, at))
     }
 
+    /// The value of the first field as JB1, as far as a key tells it.
+    pub(crate) fn first_value(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let (_, encoding) = self.fields.first()?;
+        let part = key.get(..encoding.end(key, 0)?)?;
+        let mask = if encoding.descending { 0xff } else { 0 };
+        let bytes: Vec<u8> = part.iter().map(|byte| byte ^ mask).collect();
+        let mut value = Vec::with_capacity(bytes.len());
+        key::decode_jb1(&bytes, &mut value)?;
+        Some(value)
+    }
+
     /// The values of a key as JSON text, for people.
     pub(crate) fn describe(&self, values: &[u8]) -> String {
         let mut out = Vec::new();

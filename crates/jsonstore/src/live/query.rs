@@ -86,6 +86,28 @@ impl Collection {
 }
 
 impl LiveQuery {
+    /// What the changes of one transaction mean for those who follow the filter. What has expired is
+    /// not added any more; what was told before is taken back when it is deleted.
+    fn update(&self, changes: Changes) -> Result<LiveUpdate> {
+        let filter = self.watch.filter();
+        let hide = self.watch.hide_at(changes.at);
+        let mut update = LiveUpdate { seq: changes.seq, ..LiveUpdate::default() };
+        for event in changes.events {
+            let before = event.before.as_ref().map(parsed).transpose()?;
+            let after = event.after.as_ref().map(parsed).transpose()?;
+            let did = before.as_ref().is_some_and(|before| filter.matches(before));
+            let does = after.is_some_and(|after| filter.matches(&after) && !hide.hides(&after));
+            let was_hidden = before.is_some_and(|before| hide.hides(&before));
+            match (did, event.after.filter(|_| does)) {
+                (false, None) => {}
+                (true, None) => update.removed.push(event.id),
+                (true, Some(after)) if !was_hidden => update.changed.push(after),
+                (_, Some(after)) => update.added.push(after),
+            }
+        }
+        Ok(update)
+    }
+
     /// The next update, waiting for it if need be.
     ///
     /// # Errors
@@ -131,17 +153,17 @@ impl LiveQuery {
                         continue;
                     }
                     let changes = self.watch.next_now(u64::MAX).await?;
-                    return changes.map(|changes| update(changes, self.watch.filter())).transpose();
+                    return changes.map(|changes| self.update(changes)).transpose();
                 }
                 Stage::Turning { snapshot, to } => {
                     if let Some(changes) = self.watch.next_now(snapshot.seq()).await? {
-                        return update(changes, self.watch.filter()).map(Some);
+                        return self.update(changes).map(Some);
                     }
                     let (snapshot, to) = (snapshot.clone(), to.clone());
                     let from = self.watch.filter().clone();
-                    let all =
-                        |filter: &Filter| self.watch.collection.find(filter).at(&snapshot).cursor();
-                    let cursors = Box::new([all(&from), all(&to)]);
+                    let all = |filter| self.watch.collection.find(filter).at(&snapshot);
+                    // What has expired since it was told has to be taken back as well.
+                    let cursors = Box::new([all(&from).with_expired().cursor(), all(&to).cursor()]);
                     self.watch.set_filter(to);
                     self.stage = Stage::Turned { snapshot, from, cursors };
                 }
@@ -168,22 +190,6 @@ impl LiveQuery {
             }
         }
     }
-}
-
-/// What the changes of one transaction mean for those who follow a filter.
-fn update(changes: Changes, filter: &Filter) -> Result<LiveUpdate> {
-    let mut update = LiveUpdate { seq: changes.seq, ..LiveUpdate::default() };
-    for event in changes.events {
-        let did = event.before.as_ref().map(|before| matches(filter, before)).transpose()?;
-        let does = event.after.as_ref().map(|after| matches(filter, after)).transpose()?;
-        match (did == Some(true), event.after.filter(|_| does == Some(true))) {
-            (false, None) => {}
-            (true, None) => update.removed.push(event.id),
-            (false, Some(after)) => update.added.push(after),
-            (true, Some(after)) => update.changed.push(after),
-        }
-    }
-    Ok(update)
 }
 
 fn matches(filter: &Filter, document: &Document) -> Result<bool> {

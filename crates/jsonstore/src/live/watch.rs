@@ -16,6 +16,7 @@ use crate::{
     api::{Collection, Document},
     engine::{Core, Hold},
     error::{Error, Result},
+    expiry::Hide,
     jb1,
     key::Id,
     query::Filter,
@@ -189,6 +190,15 @@ impl Watch {
     pub(super) fn set_filter(&mut self, filter: Filter) {
         self.listener = self.log.channel.listen(&filter);
         self.filter = filter;
+    }
+
+    /// What readers of that moment did not see.
+    pub(super) fn hide_at(&self, at: SystemTime) -> Hide {
+        let core = self.collection.core();
+        let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+        let keyspace = self.collection.existing();
+        keyspace.map_or_else(Hide::nothing, |keyspace| core.hide_at(keyspace, u64::MAX, wall_ms))
     }
 
     pub(super) fn filter(&self) -> &Filter {

@@ -10,6 +10,7 @@ use crate::{
     catalog::CollectionState,
     engine::Core,
     error::{Error, Result},
+    expiry::Expiry,
     index::{BTreeIndex, Collation},
     query::{Expr, Path},
     text::TextQuery,
@@ -62,6 +63,7 @@ pub(crate) struct Plan {
 struct Planner<'a> {
     core: &'a Core,
     query: &'a Query,
+    expiry: Option<&'a Expiry>,
     conditions: Vec<Condition>,
     /// The conditions are all that is demanded.
     is_all: bool,
@@ -84,7 +86,8 @@ pub(crate) fn plans(
     }
     let (conditions, is_all) = conditions(query.filter.expr());
     let documents = core.estimate(keyspace, &[], None)?;
-    let planner = Planner { core, query, conditions, is_all, documents };
+    let expiry = state.and_then(|state| state.expiry.as_deref());
+    let planner = Planner { core, query, expiry, conditions, is_all, documents };
     let usable =
         |index: &&Arc<BTreeIndex>| index.is_ready_at(seq) && planner.implies_partial(index);
     let indexes: Vec<&Arc<BTreeIndex>> =
@@ -328,8 +331,14 @@ impl Planner<'_> {
 
     fn is_covered(&self, index: &BTreeIndex, has_residual: bool) -> bool {
         let Some(mut wanted) = self.query.fields() else { return false };
-        if has_residual {
-            self.query.filter.each_path(&mut |path| wanted.push(path.clone()));
+        if has_residual && !self.query.filter.each_path(&mut |path| wanted.push(path.clone())) {
+            return false;
+        }
+        // Whether a document has expired must be told from the index as well.
+        if let Some(expiry) = self.expiry
+            && !expiry.each_path(&mut |path| wanted.push(path.clone()))
+        {
+            return false;
         }
         let fields = index.fields().iter().map(|field| &field.path);
         let held: Vec<&Path> = fields.chain(index.include()).collect();

@@ -15,8 +15,10 @@ use super::{
     source::Source,
 };
 use crate::{
+    bugs::bug,
     engine::{Core, Hold, View},
     error::{Error, Result},
+    expiry::Hide,
     observe::Watch,
 };
 
@@ -67,6 +69,7 @@ pub(crate) struct Execution {
     pub(crate) query: Arc<Query>,
     keyspace: u32,
     seq: u64,
+    hide: Hide,
     /// Keeps what the snapshot sees.
     hold: Arc<Hold>,
     plan: Plan,
@@ -96,6 +99,8 @@ impl Execution {
         seq: u64,
         hold: Arc<Hold>,
     ) -> Result<Self> {
+        // What is hidden comes first: whatever is needed for it, the plans know of.
+        let hide = if query.sees_expired { Hide::nothing() } else { core.hide(keyspace, &hold) };
         let state = core.collection_state(keyspace);
         let mut plans = super::choose::plans(core, keyspace, state.as_deref(), seq, &query)?;
         plans.reverse();
@@ -104,6 +109,7 @@ impl Execution {
             query,
             keyspace,
             seq,
+            hide,
             hold,
             plan,
             others: plans,
@@ -127,8 +133,10 @@ impl Execution {
         self
     }
 
-    /// For a transaction: its own documents are left out, and all come as JB1.
-    pub(crate) fn within_transaction(mut self, hidden: HashSet<Bytes>) -> Self {
+    /// For a transaction: its own documents are left out, what had expired when it began is hidden,
+    /// and all come as JB1.
+    pub(crate) fn within_transaction(mut self, hidden: HashSet<Bytes>, hide: Hide) -> Self {
+        self.hide = hide;
         self.hidden = Arc::new(hidden);
         self.examined = Some(Vec::new());
         self.whole()
@@ -272,7 +280,8 @@ impl Execution {
 
     /// Nothing of the documents but their number is needed.
     fn only_counts(&self) -> bool {
-        self.query.counts && !self.plan.has_residual && !self.is_raw
+        let is_seen = self.hide.is_nothing() || bug("count_expired");
+        self.query.counts && !self.plan.has_residual && !self.is_raw && is_seen
     }
 
     fn fetch(&mut self, core: &Core, ids: Vec<Bytes>) -> Result<Vec<Found>> {
@@ -291,7 +300,7 @@ impl Execution {
             return Ok(self.select(found));
         }
         self.note(ids.iter());
-        let texts = core.documents(self.keyspace, &ids, view)?;
+        let texts = core.documents(self.keyspace, &ids, view, &self.hide)?;
         let found = ids.into_iter().zip(texts).filter_map(|(id, text)| {
             text.map(|(rev, text)| Found { id, rev, value: FoundValue::Json(text) })
         });
@@ -301,6 +310,12 @@ impl Execution {
     /// Those of the rows that match.
     fn select(&mut self, mut found: Vec<Found>) -> Vec<Found> {
         self.note(found.iter().map(|found| &found.id));
+        if !self.hide.is_nothing() {
+            found.retain(|found| match &found.value {
+                FoundValue::Jb1(value) => !self.hide.hides(value),
+                FoundValue::Json(_) => true,
+            });
+        }
         if self.plan.has_residual {
             found.retain(|found| match &found.value {
                 FoundValue::Jb1(value) => self.query.filter.matches(value),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use self::explain::Explanation;
 pub(crate) use self::{
-    bounds::KeyRange,
+    bounds::{Bound, KeyRange},
     execute::{Execution, Found, FoundValue},
     explain::PlanSummary,
 };
@@ -59,6 +59,8 @@ pub(crate) struct Query {
     pub(crate) counts: bool,
     /// Only the values at this path are wanted.
     pub(crate) distinct: Option<Path>,
+    /// What has expired is wanted too.
+    pub(crate) sees_expired: bool,
 }
 
 impl Query {

@@ -32,6 +32,7 @@ pub(crate) use self::{
     filter::{ElemMatch, Expr, Operand, Test},
     order::Bracket,
     path::{Path, Step},
+    time::rfc3339,
     update::{apply, with_first_member},
 };
 

@@ -32,6 +32,7 @@ use crate::Store;
 /// Hooks into the background of a store without threads.
 pub mod hooks {
     use super::Store;
+    use crate::Id;
 
     /// Writes one group of commits.
     pub fn step_log(store: &Store) -> bool {
@@ -70,6 +71,27 @@ pub mod hooks {
     /// Whether indexes are still to be built or emptied.
     pub fn has_index_jobs(store: &Store) -> bool {
         store.core().has_index_jobs()
+    }
+
+    /// Deletes some documents that have expired, if it is time.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn step_expiry(store: &Store) -> crate::Result<bool> {
+        store.core().step_expiry()
+    }
+
+    /// As `step_expiry`, whatever the time; tells of each document, with its collection, before it is
+    /// deleted.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn expire(store: &Store, mut tell: impl FnMut(&str, Id)) -> crate::Result<bool> {
+        let names = store.core().keyspaces();
+        store.core().step_expiry_now(&mut |documents, id| {
+            let name = names.iter().find(|(_, number, _)| *number == documents);
+            tell(name.map_or("", |(name, ..)| name), Id(id.to_vec()));
+        })
     }
 
     /// Does one piece of work on some text index.

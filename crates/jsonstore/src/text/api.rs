@@ -10,15 +10,16 @@ use super::{
     highlight::Highlighter,
     plan::Planner,
     registry::SETTINGS,
-    search::Run,
+    search::{Hidden, Run},
     state::{SnapshotPages, TextState},
     upkeep::Work,
 };
 use crate::{
     api::{Collection, Document, Snapshot},
     commit::Op,
-    engine::{Core, Hold, KeyspaceKind},
+    engine::{Core, Hold, KeyspaceKind, View},
     error::{Error, Result},
+    expiry::Hide,
     jb1,
     key::Id,
     observe::{Operation, Trace, Watch},
@@ -334,7 +335,10 @@ impl Search {
         let limits = self.collection.core().limits();
         let mut found = Vec::new();
         for hit in search.hits().await? {
-            let Some(document) = self.collection.get_at(&snapshot, hit.id.clone()).await? else {
+            // What has expired was left out already.
+            let (view, all) = (View::Snapshot(snapshot.seq()), Hide::nothing());
+            let document = self.collection.read(state.documents, &hit.id, view, &all).await?;
+            let Some(document) = document else {
                 return Err(super::damaged("a document that is found"));
             };
             let mut highlights = Vec::new();
@@ -377,10 +381,13 @@ impl Search {
         let floor = self.collection.store.session.seq();
         let work = move |core: &Arc<Core>| {
             core.check_open()?;
-            let hold = at.is_none().then(|| Hold::new(core, false, floor));
-            let seq = at.as_ref().map_or_else(|| hold.as_ref().map_or(0, |h| h.seq), Snapshot::seq);
+            let hold = match at {
+                Some(snapshot) => snapshot.hold,
+                None => Arc::new(Hold::new(core, false, floor)),
+            };
+            let hide = core.hide(state.documents, &hold);
             let mut watch = Watch::default();
-            let found = watch.around(core, || core.search(&state, seq, &query, work));
+            let found = watch.around(core, || core.search(&state, hold.seq, &query, hide, work));
             watch.end(core, Operation::Search, Some(state.documents), || Trace {
                 shape: query.shape(),
                 plan: format!("text index {:?}", state.name()),
@@ -402,6 +409,7 @@ impl Core {
         state: &TextState,
         seq: u64,
         query: &TextQuery,
+        hide: Hide,
         work: impl FnOnce(&Run<'_>) -> Result<T>,
     ) -> Result<T> {
         let view = state.view(self, seq)?;
@@ -411,10 +419,11 @@ impl Core {
         let cache = Some(&state.cache);
         let pages = SnapshotPages { core: self, keyspace: state.keyspace, snapshot: seq, cache };
         let plan = Planner::plan(state, &view, &pages, query)?;
-        work(&Run { view: &view, pages: &pages, plan: &plan })
+        let hidden = Hidden { core: self, documents: state.documents, seq, hide };
+        work(&Run { view: &view, pages: &pages, plan: &plan, hidden: &hidden })
     }
 
-    /// The ids of all documents that match, in their order.
+    /// The ids of all documents that match, in their order, those that have expired too.
     #[allow(
         clippy::redundant_closure_for_method_calls,
         reason = "the method itself is not general enough over lifetimes"
@@ -425,7 +434,7 @@ impl Core {
         seq: u64,
         query: &TextQuery,
     ) -> Result<Vec<Bytes>> {
-        self.search(state, seq, query, |run| run.all())
+        self.search(state, seq, query, Hide::nothing(), |run| run.all())
     }
 
     /// Removes every key of an index that no settings name any more.

@@ -16,7 +16,15 @@ use super::{
     },
     state::{Dead, SnapshotPages, View, read_terms},
 };
-use crate::{bugs::bug, error::Result};
+use crate::{
+    bugs::bug,
+    engine::{Core, View as Moment},
+    error::Result,
+    expiry::Hide,
+};
+
+/// Documents read at a time, to see whether they have expired.
+const READ_MAX: usize = 256;
 
 /// A document that matches.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +38,42 @@ pub(crate) struct Run<'a> {
     pub(crate) view: &'a View,
     pub(crate) pages: &'a SnapshotPages<'a>,
     pub(crate) plan: &'a Plan,
+    pub(crate) hidden: &'a Hidden<'a>,
+}
+
+/// Documents that match but have expired. The index does not know when, so they are read.
+pub(crate) struct Hidden<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) documents: u32,
+    pub(crate) seq: u64,
+    pub(crate) hide: Hide,
+}
+
+impl Hidden<'_> {
+    fn contains(&self, id: &Bytes) -> Result<bool> {
+        if self.hide.is_nothing() {
+            return Ok(false);
+        }
+        let found = self.core.read_at(self.documents, id, self.seq)?;
+        let value = found.and_then(|(_, value)| value);
+        Ok(value.is_some_and(|value| self.hide.hides(&value)))
+    }
+
+    /// Takes them out of some ids.
+    fn leave(&self, ids: &mut Vec<Bytes>) -> Result<()> {
+        if self.hide.is_nothing() {
+            return Ok(());
+        }
+        let all = std::mem::take(ids);
+        for some in all.chunks(READ_MAX) {
+            let values = self.core.values(self.documents, some, Moment::Snapshot(self.seq))?;
+            let seen = some.iter().zip(values).filter(|(_, value)| {
+                value.as_ref().is_none_or(|(_, value)| !self.hide.hides(value))
+            });
+            ids.extend(seen.map(|(id, _)| id.clone()));
+        }
+        Ok(())
+    }
 }
 
 /// Where a piece of the index lies.
@@ -59,6 +103,12 @@ impl<'a> Run<'a> {
 
     /// Every match, by id.
     pub(crate) fn all(&self) -> Result<Vec<Bytes>> {
+        let mut all = self.matches()?;
+        self.hidden.leave(&mut all)?;
+        Ok(all)
+    }
+
+    fn matches(&self) -> Result<Vec<Bytes>> {
         let mut all = Vec::new();
         let mut scorer = self.scorer(&self.plan.root, Place::Fresh)?;
         while scorer.doc() != NONE {
@@ -80,6 +130,9 @@ impl<'a> Run<'a> {
 
     /// How many match.
     pub(crate) fn count(&self) -> Result<u64> {
+        if !self.hidden.hide.is_nothing() {
+            return Ok(self.all()?.len() as u64);
+        }
         let mut count = 0;
         let mut scorer = self.scorer(&self.plan.root, Place::Fresh)?;
         while scorer.doc() != NONE {
@@ -130,7 +183,7 @@ impl<'a> Run<'a> {
         while scorer.doc() != NONE {
             let id = &self.view.fresh[scorer.doc() as usize].0;
             let score = scorer.score()?;
-            best.offer(score, usize::MAX, || Ok(Some(id.clone())))?;
+            best.offer(score, usize::MAX, || Ok((!self.hidden.contains(id)?).then(|| id.clone())))?;
             scorer.advance()?;
         }
         Ok(())
@@ -160,7 +213,8 @@ impl<'a> Run<'a> {
                     return Ok(None);
                 }
                 let id = ids.shared(doc)?;
-                Ok((!self.view.shadow.contains(&id)).then_some(id))
+                let is_seen = !self.view.shadow.contains(&id) && !self.hidden.contains(&id)?;
+                Ok(is_seen.then_some(id))
             })?;
             doc = if best.is_full() { scorer.step()? } else { scorer.advance()? };
         }

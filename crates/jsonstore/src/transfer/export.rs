@@ -82,11 +82,15 @@ fn each(
     let core = collection.core();
     core.check_open()?;
     let Some(keyspace) = collection.existing() else { return Ok(()) };
+    let hide = core.hide(keyspace, hold);
     let mut iter = core.iter(keyspace, &[], hold.seq)?;
     while let Some(entry) = iter.next_visible()? {
         // A snapshot that was given up shows holes from then on.
         core.log.check_snapshot(hold.seq)?;
-        act(&entry.value.unwrap_or_default())?;
+        let value = entry.value.unwrap_or_default();
+        if !hide.hides(&value) {
+            act(&value)?;
+        }
     }
     Ok(())
 }

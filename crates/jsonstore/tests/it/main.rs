@@ -7,6 +7,7 @@ mod backup;
 mod bad_input;
 mod cancel;
 mod chain;
+mod expiry;
 mod filters;
 mod find;
 mod fuzzing;

@@ -327,6 +327,11 @@ fn print_stats(stats: &Stats) {
     println!("document cache    {hits} hits, {misses} misses, {bytes} bytes");
     println!("block cache       {block_hits} hits, {block_misses} misses, {block_bytes} bytes");
     println!("commits           {} in {} groups", stats.commits, stats.groups);
+    let [hidden, deleted] = stats.expired;
+    if hidden + deleted > 0 {
+        let late = stats.expiry_lag_ms;
+        println!("expired           {deleted} deleted, {late} ms late; hidden from {hidden} reads");
+    }
     for (from, to) in &stats.lost {
         println!("lost log          {from}..{to}");
     }

@@ -1,6 +1,6 @@
 //! Finding, indexing, searching and following documents.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -41,7 +41,15 @@ pub(crate) struct FindCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum IndexCommand {
     /// Make an index, by fields (`city`, `-population`) or as JSON (`{"fields": …, "unique": true}`).
-    Create { collection: String, fields: Vec<String> },
+    Create {
+        collection: String,
+        fields: Vec<String>,
+        /// Documents expire so long after the date in the field: `30d`, `12h`, `90s`, `500ms`.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expire_after: Option<Duration>,
+    },
+    /// Change after how long documents expire by an index, `30d`, or that they do not: `never`.
+    Expire { collection: String, name: String, after: String },
     /// Drop an index by its name, of a text index too.
     Drop { collection: String, name: String },
     /// List the indexes.
@@ -102,9 +110,20 @@ impl FindCommand {
 impl IndexCommand {
     pub(crate) async fn run(&self, store: &Store, as_json: bool) -> Result<()> {
         match self {
-            Self::Create { collection, fields } => {
-                let made = store.collection(collection)?.create_index(index(fields)?).await?;
+            Self::Create { collection, fields, expire_after } => {
+                let mut index = index(fields)?;
+                if let Some(after) = expire_after {
+                    index = index.expire_after(*after);
+                }
+                let made = store.collection(collection)?.create_index(index).await?;
                 println!("{}", made.name);
+            }
+            Self::Expire { collection, name, after } => {
+                let after = match after.as_str() {
+                    "never" => None,
+                    after => Some(duration(after).map_err(anyhow::Error::msg)?),
+                };
+                store.collection(collection)?.set_expire_after(name, after).await?;
             }
             Self::Drop { collection, name } => {
                 let collection = store.collection(collection)?;
@@ -197,6 +216,48 @@ fn index(fields: &[String]) -> Result<Index> {
     }))
 }
 
+/// A number with its unit.
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let bad = || format!("`{text}` is no time: 500ms, 90s, 15m, 12h, 30d");
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+    let (number, unit) = text.split_at(at);
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    let ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(bad()),
+    };
+    number.checked_mul(ms).map(Duration::from_millis).ok_or_else(bad)
+}
+
 fn parsed(what: &str, text: &str) -> Result<Value> {
     serde_json::from_str(text).with_context(|| format!("{what} is no JSON: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, want) in [
+            ("0s", Some(0)),
+            ("500ms", Some(500)),
+            ("90s", Some(90_000)),
+            ("15m", Some(900_000)),
+            ("12h", Some(43_200_000)),
+            ("30d", Some(2_592_000_000)),
+            ("30", None),
+            ("d", None),
+            ("-1d", None),
+            ("1w", None),
+            ("300000000000000d", None),
+        ] {
+            let got = duration(text).ok().map(|found| found.as_millis());
+            assert_eq!(got, want, "{text}");
+        }
+    }
 }
