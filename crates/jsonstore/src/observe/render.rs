@@ -106,6 +106,7 @@ impl Metrics {
         all.push(many("operations_total", Counter, "Operations done.", "operation", counts));
         let [flushes, compactions, written] = stats.background;
         let [admitted, delayed, refused] = self.guarded;
+        let [hidden, expired] = stats.expired;
         for (name, kind, help, value) in [
             ("uptime_seconds", Gauge, "Since the store was opened.", self.uptime.as_secs_f64()),
             ("last_commit", Gauge, "Sequence number of the last commit.", float(stats.visible_seq)),
@@ -131,6 +132,14 @@ impl Metrics {
                 Counter,
                 "Queries that took longer than the threshold.",
                 float(self.slow_queries),
+            ),
+            ("expired_deleted_total", Counter, "Documents deleted when expired.", float(expired)),
+            ("expired_hidden_total", Counter, "Reads that left out a document.", float(hidden)),
+            (
+                "expiry_lag_seconds",
+                Gauge,
+                "How late the last pass deleted what had expired.",
+                float(stats.expiry_lag_ms) / 1e3,
             ),
             ("sessions", Gauge, "Guarded sessions.", float(self.sessions)),
         ] {

@@ -307,3 +307,19 @@ fn limits_end_a_query_by_name() {
     })
     .unwrap();
 }
+
+#[test]
+fn an_expression_needs_the_document_whatever_the_index_holds() {
+    let (_dir, store) = store();
+    let c = store.collection("c").unwrap();
+    block_on(async {
+        c.create_index(Index::on("a")).await?;
+        c.insert_many([r#"{"_id":1,"a":5,"b":2,"c":1}"#, r#"{"_id":2,"a":5,"b":1,"c":2}"#]).await?;
+        let larger = filter(&json!({"a": 5, "$expr": {"$gt": ["$b", "$c"]}}));
+        let projection = hearth_jsonstore::Projection::from_json(&json!({"a": 1}))?;
+        let found = c.find(larger).projection(projection).hint("a").collect().await?;
+        assert_eq!(found.iter().map(Document::json).collect::<Vec<_>>(), [r#"{"_id":1,"a":5}"#]);
+        hearth_jsonstore::Result::Ok(())
+    })
+    .unwrap();
+}
