@@ -25,6 +25,8 @@ mod queries;
 mod registers;
 mod rot;
 mod schema;
+#[cfg(all(feature = "cli", unix))]
+mod shell;
 mod simulation;
 mod small_worlds;
 mod suites;

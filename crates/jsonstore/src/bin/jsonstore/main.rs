@@ -2,10 +2,12 @@
 
 mod backup;
 mod query;
+mod shell;
 mod soak;
 mod transfer;
 
 use std::{
+    ffi::OsString,
     io::{BufRead, Read, Write},
     path::PathBuf,
     time::Instant,
@@ -107,6 +109,8 @@ enum Command {
     Compact,
     /// Figures about the store.
     Stats,
+    /// Commands one a line, with completion and history; standard input is a script.
+    Shell(shell::ShellCommand),
     /// Fill a store larger than memory, then measure readers while it is written to.
     Soak {
         /// Size of the documents on the disk.
@@ -131,7 +135,7 @@ enum Command {
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(in_order(std::env::args_os().collect()));
     let mut options = Options::new(&arguments.store);
     options.read_only = arguments.read_only;
     options.create = !arguments.read_only
@@ -141,6 +145,7 @@ fn main() -> Result<()> {
                 | Command::Put { .. }
                 | Command::Import(_)
                 | Command::Bench { .. }
+                | Command::Shell(_)
                 | Command::Soak { .. }
                 | Command::Die { .. }
         );
@@ -176,11 +181,25 @@ fn main() -> Result<()> {
     if matches!(arguments.command, Command::Open) {
         println!("opened in         {:.1?}", start.elapsed());
     }
-    block_on(run(&store, arguments.command, arguments.json))?;
+    match arguments.command {
+        Command::Shell(shell) => shell.run(&store, arguments.json)?,
+        command => block_on(run(&store, command, arguments.json))?,
+    }
     if arguments.read_only {
         return Ok(());
     }
     block_on(store.close()).context("cannot close the store")
+}
+
+/// `jsonstore shell DIR` means `jsonstore DIR shell`.
+fn in_order(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if let [_, first, second, ..] = &arguments[..]
+        && first == "shell"
+        && !second.as_encoded_bytes().starts_with(b"-")
+    {
+        arguments.swap(1, 2);
+    }
+    arguments
 }
 
 async fn run(store: &Store, command: Command, json: bool) -> Result<()> {
@@ -205,13 +224,7 @@ async fn run(store: &Store, command: Command, json: bool) -> Result<()> {
             }
         }
         Command::Scan { collection, from, to, limit } => {
-            let mut range = Range::all();
-            if let Some(from) = from {
-                range = range.from(parse_id(&from)?);
-            }
-            if let Some(to) = to {
-                range = range.to(parse_id(&to)?);
-            }
+            let range = range(from.as_deref(), to.as_deref())?;
             let mut scan = store.collection(&collection)?.scan(range);
             let mut out = std::io::stdout().lock();
             for _ in 0..limit {
@@ -236,6 +249,7 @@ async fn run(store: &Store, command: Command, json: bool) -> Result<()> {
         Command::Import(import) => import.run(store, json).await?,
         Command::Export(export) => export.run(store, json).await?,
         Command::Soak { .. }
+        | Command::Shell(_)
         | Command::Die { .. }
         | Command::Restore(_)
         | Command::VerifyBackup(_)
@@ -335,6 +349,17 @@ fn print_stats(stats: &Stats) {
     for (from, to) in &stats.lost {
         println!("lost log          {from}..{to}");
     }
+}
+
+fn range(from: Option<&str>, to: Option<&str>) -> Result<Range> {
+    let mut range = Range::all();
+    if let Some(from) = from {
+        range = range.from(parse_id(from)?);
+    }
+    if let Some(to) = to {
+        range = range.to(parse_id(to)?);
+    }
+    Ok(range)
 }
 
 /// JSON, or else a plain word.

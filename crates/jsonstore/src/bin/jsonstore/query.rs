@@ -5,7 +5,8 @@ use std::{io::Write, time::Duration};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use hearth_jsonstore::{
-    Collection, Filter, Find, Index, Language, Pipeline, Projection, Since, Sort, Store, TextIndex,
+    Collection, Cursor, Filter, Find, Index, Language, Pipeline, Projection, Since, Sort, Store,
+    TextIndex,
 };
 use serde_json::{Value, json};
 
@@ -67,7 +68,7 @@ pub(crate) enum IndexCommand {
 
 impl FindCommand {
     pub(crate) async fn run(&self, store: &Store, as_json: bool) -> Result<()> {
-        let find = self.find(&store.collection(&self.collection)?)?;
+        let find = self.find(store)?;
         if self.explain {
             let explanation = find.explain_analyze().await?;
             match as_json {
@@ -88,7 +89,17 @@ impl FindCommand {
         Ok(())
     }
 
-    fn find(&self, collection: &Collection) -> Result<Find> {
+    /// Documents are wanted, not their number or a plan.
+    pub(crate) fn finds_documents(&self) -> bool {
+        !self.count && !self.explain
+    }
+
+    pub(crate) fn cursor(&self, store: &Store) -> Result<Cursor> {
+        Ok(self.find(store)?.cursor())
+    }
+
+    fn find(&self, store: &Store) -> Result<Find> {
+        let collection = store.collection(&self.collection)?;
         let filter = Filter::from_json(&parsed("the filter", &self.filter)?)?;
         let mut find = collection.find(filter).skip(self.skip);
         if let Some(sort) = &self.sort {
@@ -145,9 +156,13 @@ impl IndexCommand {
     }
 }
 
-pub(crate) async fn aggregate(store: &Store, collection: &str, pipeline: &str) -> Result<()> {
+pub(crate) fn pipeline(store: &Store, collection: &str, pipeline: &str) -> Result<Cursor> {
     let pipeline = Pipeline::from_json(&parsed("the pipeline", pipeline)?)?;
-    let mut rows = store.collection(collection)?.aggregate(&pipeline);
+    Ok(store.collection(collection)?.aggregate(&pipeline))
+}
+
+pub(crate) async fn aggregate(store: &Store, collection: &str, pipeline: &str) -> Result<()> {
+    let mut rows = self::pipeline(store, collection, pipeline)?;
     let mut out = std::io::stdout().lock();
     while let Some(row) = rows.next().await? {
         writeln!(out, "{}", row.json())?;

@@ -66,6 +66,11 @@ pub(super) struct Import {
 }
 
 impl Import {
+    /// It reads standard input.
+    pub(super) fn is_piped(&self) -> bool {
+        self.file.is_none()
+    }
+
     pub(super) async fn run(self, store: &Store, as_json: bool) -> Result<()> {
         let mut options = ImportOptions::default();
         (options.format, options.extended) = self.format.format();

@@ -1,0 +1,151 @@
+//! Commands from standard input.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Output, Stdio},
+};
+
+use super::{filled, program};
+
+fn script(dir: &Path, options: &[&str], text: &str) -> Output {
+    let mut child = program()
+        .arg(dir)
+        .arg("shell")
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn check(text: &str, options: &[&str], is_ok: bool, out: &str, err: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let done = script(dir.path(), options, text);
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert_eq!((&*stdout, &*stderr), (out, err), "{text}");
+    assert_eq!(done.status.success(), is_ok, "{text}");
+}
+
+const ADA: &str = "{\"_id\":1,\"born\":1815,\"name\":\"Ada\"}\n";
+
+#[test]
+fn commands_in_turn() {
+    check(
+        "# people\nfind people {\"name\": \"Ada\"}\n\nfind people {\"born\":\n  {\"$gt\": 1900}} --count\n",
+        &[],
+        true,
+        &format!("{ADA}2\n"),
+        "",
+    );
+    check("get people 1", &[], true, ADA, "");
+    check("put people {\"_id\": 9}\ndelete people 9\nexit\nget people 9", &[], true, "9\n", "");
+    check(
+        "collections\nindex list people",
+        &[],
+        true,
+        "people\n{\"index\":{\"fields\":[{\"born\":1}],\"name\":\"born\"},\"name\":\"born\",\"state\":\"ready\"}\n",
+        "",
+    );
+    check(
+        "find people {\"_id\": 1} --fields {\"name\": 1, \"_id\": 0}",
+        &[],
+        true,
+        "{\"name\":\"Ada\"}\n",
+        "",
+    );
+    check(
+        ".mode table\nscan people --limit 1",
+        &[],
+        true,
+        "_id  born  name\n───  ────  ────\n  1  1815  Ada\n1 documents\n",
+        "",
+    );
+    check(".mode table\nscan people --limit 1 --json", &[], true, ADA, "");
+}
+
+#[test]
+fn the_first_error_ends_it_and_is_pointed_at() {
+    check(
+        "get people 1\nfind people {\"born\": nope}\nget people 1",
+        &[],
+        false,
+        ADA,
+        "Error: line 2:\n  find people {\"born\": nope}\n                        ^ no JSON: expected ident\n",
+    );
+    check(
+        "find people {\"born\": {\"$gtt\": 1900}}",
+        &[],
+        false,
+        "",
+        "Error: line 1:\n  find people {\"born\": {\"$gtt\": 1900}}\n                        ^ invalid query at \"born.$gtt\": no such operator here\n",
+    );
+    check(
+        "find people {\n\"born\": 1\n",
+        &[],
+        false,
+        "",
+        "Error: line 1:\nthe command is not complete\n",
+    );
+    check("get people 77", &[], false, "", "Error: line 1:\nno document 77 in people\n");
+    check(
+        ".mode xml",
+        &[],
+        false,
+        "",
+        "Error: line 1:\n  .mode xml\n        ^ `.mode json` or `.mode table`\n",
+    );
+    for (line, want) in [
+        ("watch people", "`watch` does not end"),
+        ("put people", "`put` needs a document here"),
+        ("import people", "`import` needs a file here"),
+        ("soak", "this opens a store itself"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let done = script(dir.path(), &[], line);
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert!(!done.status.success() && stderr.contains(want), "{line}: {stderr}");
+    }
+}
+
+#[test]
+fn a_word_that_is_no_command_is_pointed_at() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let done = script(dir.path(), &[], "fimd people");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(stderr.contains("  fimd people\n  ^ ") && stderr.contains("'find'"), "{stderr}");
+    let done = script(dir.path(), &[], "find people --limt 3");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert!(stderr.contains("\n              ^ ") && stderr.contains("--limit"), "{stderr}");
+    assert!(!done.status.success());
+}
+
+#[test]
+fn with_keep_going_the_rest_is_done_and_the_code_says_so() {
+    check(
+        "get people 77\nget people 1\nfind people {\"a\" 1}\n",
+        &["--keep-going"],
+        false,
+        ADA,
+        "line 1:\nno document 77 in people\n\
+         line 3:\n  find people {\"a\" 1}\n                   ^ no JSON: expected `:`\nError: 2 commands failed\n",
+    );
+    check("get people 1\n", &["--keep-going"], true, ADA, "");
+}
+
+#[test]
+fn the_directory_may_come_last() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let mut command = program();
+    command.arg("shell").arg(dir.path()).stdin(Stdio::null());
+    assert!(command.status().unwrap().success());
+}
