@@ -48,7 +48,8 @@ pub(crate) enum Entry {
 
 #[derive(Debug)]
 pub(crate) struct HostEntry {
-    pub(crate) host: String,
+    /// `None` for the hosts that no site is for.
+    pub(crate) host: Option<String>,
     pub(crate) routes: RouterBuilder,
     pub(crate) at: &'static Location<'static>,
 }
@@ -175,7 +176,16 @@ impl RouterBuilder {
     #[track_caller]
     pub fn host(mut self, host: impl Into<String>, routes: impl FnOnce(Self) -> Self) -> Self {
         let routes = routes(Self::new());
-        self.hosts.push(HostEntry { host: host.into(), routes, at: Location::caller() });
+        self.hosts.push(HostEntry { host: Some(host.into()), routes, at: Location::caller() });
+        self
+    }
+
+    /// Adds a site for the hosts that no other is for. Unlike what is set on the builder itself, its middleware
+    /// and its fallback are its own: no other site has them.
+    #[track_caller]
+    pub fn other_hosts(mut self, routes: impl FnOnce(Self) -> Self) -> Self {
+        let routes = routes(Self::new());
+        self.hosts.push(HostEntry { host: None, routes, at: Location::caller() });
         self
     }
 
@@ -200,8 +210,8 @@ impl RouterBuilder {
         self
     }
 
-    /// Answers what no route matches: at the top and in a site everything else, in a group what lies beneath its
-    /// prefix. Default: 404.
+    /// Answers what no route matches: at the top everything else, in every site that has no fallback of its own, too;
+    /// in a site everything else there, in a group what lies beneath its prefix. Default: 404.
     #[track_caller]
     pub fn fallback<K>(mut self, handler: impl IntoHandler<K>) -> Self {
         self.fallback = Some((handler.into_handler(), Location::caller()));

@@ -45,11 +45,13 @@ fn start() -> Server {
     ])
 }
 
-/// A server with these sites: host, and what its `tls` says of clients.
+/// A server with these sites: host (empty for all others), and what its `tls` says of clients. `go.test` has nothing
+/// but a redirect.
 fn start_with(sites: &[(&str, &str)]) -> Server {
     let folder = TempDir::new().expect("a folder");
     let path = |name: &str| folder.path().join(name);
-    let names: Vec<_> = sites.iter().map(|(host, _)| (*host).to_owned()).collect();
+    let names = sites.iter().map(|(host, _)| (*host).to_owned()).filter(|host| !host.is_empty());
+    let names: Vec<_> = names.collect();
     let pair = rcgen::generate_simple_self_signed(names).expect("a certificate");
     fs::write(path("cert.pem"), pair.cert.pem()).expect("written");
     fs::write(path("key.pem"), pair.signing_key.serialize_pem()).expect("written");
@@ -63,11 +65,16 @@ fn start_with(sites: &[(&str, &str)]) -> Server {
          access_log = {{ path = 'access.log', format = 'json' }}\n"
     );
     for (host, client_auth) in sites {
-        let name = host.split('.').next().unwrap_or(host);
+        let name = host.split('.').next().filter(|name| !name.is_empty()).unwrap_or("others");
         fs::create_dir(path(name)).expect("a folder");
         fs::write(path(name).join("index.html"), name).expect("a file");
+        let hosts = if host.is_empty() { "[]".to_owned() } else { format!("['{host}']") };
+        let serves = match name {
+            "go" => "redirects = [{ from = '/old', to = '/new' }]".to_owned(),
+            name => format!("root = '{name}'"),
+        };
         config += &format!(
-            "[[sites]]\nhosts = ['{host}']\nroot = '{name}'\n\
+            "[[sites]]\nhosts = {hosts}\n{serves}\n\
              [sites.tls]\ncertificate = 'cert.pem'\nkey = 'key.pem'\n{client_auth}"
         );
     }
@@ -196,6 +203,25 @@ fn clients_of_an_address_are_asked() {
     assert_eq!(ask(&[&shown, ["--header", "host: open.test", address].as_slice()].concat()), 421);
     assert_eq!(ask(&["--header", "host: 127.0.0.1", open]), 421);
     assert_eq!(ask(&[open]), 200);
+}
+
+/// A site without files of its own has not those of a closed one either.
+#[test]
+fn what_the_site_of_other_hosts_has_stays_closed() {
+    let Some(program) = peers::find("curl") else { return };
+    let client_auth = "client_auth = { ca_file = 'a.pem' }\n";
+    let server = start_with(&[("", client_auth), ("go.test", "")]);
+    let (chain, key) = (server.path("a.client.pem"), server.path("a.client.key"));
+    let shown = ["--cert", text(&chain), "--key", text(&key), "https://any.test/"];
+    let found = curl(&server, &program, "--http2", &shown);
+    assert_eq!(found, Some((200, "others".to_owned())));
+    let ask =
+        |more: &[&str]| curl(&server, &program, "--http2", more).map_or(0, |(status, _)| status);
+    assert_eq!(ask(&["https://any.test/"]), 0);
+    assert_eq!(ask(&["https://127.0.0.1/"]), 0);
+    assert_eq!(ask(&["--header", "host: any.test", "https://go.test/"]), 421);
+    assert_eq!(ask(&["https://go.test/"]), 404);
+    assert_eq!(ask(&["https://go.test/old"]), 308);
 }
 
 #[test]

@@ -26,6 +26,7 @@ impl Compiler {
         self.add_aliases();
         let plans = std::mem::take(&mut self.sites);
         let inherited = plans.first().and_then(|default| default.fallback.as_ref());
+        let inherited = inherited.filter(|fallback| fallback.is_shared);
         let inherited = inherited.map(|fallback| fallback.handler.clone());
         let mut hosts = Hosts::default();
         let mut answers = Answers::default();

@@ -30,6 +30,8 @@ struct Scope {
     site: usize,
     /// The host as it is written here: its parameters may have other names elsewhere.
     host: Option<HostPattern>,
+    /// Within `other_hosts`.
+    is_apart: bool,
     prefix: String,
     middleware: Vec<Arc<Named>>,
     slash: SlashPolicy,
@@ -70,6 +72,8 @@ struct SitePlan {
 #[derive(Debug)]
 struct FallbackPlan {
     handler: BoxHandler,
+    /// Whether sites without one of their own have this.
+    is_shared: bool,
     middleware: Vec<Arc<Named>>,
     at: &'static Location<'static>,
 }
@@ -151,16 +155,25 @@ impl Compiler {
             self.problems.push(Problem::TwoFallbacks { first_at: first.at, second_at: at });
             return;
         }
-        site.fallback = Some(FallbackPlan { handler, middleware: scope.middleware.clone(), at });
+        let (is_shared, middleware) = (!scope.is_apart, scope.middleware.clone());
+        site.fallback = Some(FallbackPlan { handler, is_shared, middleware, at });
     }
 
     fn add_host(&mut self, entry: HostEntry, scope: &Scope) {
         let HostEntry { host, routes, at } = entry;
+        let shown = host.as_deref().unwrap_or("the other hosts");
         if !scope.prefix.is_empty() {
-            let (host, prefix) = (host.into(), scope.prefix.clone().into());
+            let (host, prefix) = (shown.into(), scope.prefix.clone().into());
             self.problems.push(Problem::HostUnderPrefix { host, prefix, at });
             return;
         }
+        let Some(host) = host else {
+            if let Some(site) = self.sites.first_mut() {
+                site.middleware.extend(routes.middleware.iter().cloned());
+            }
+            self.collect(routes, &Scope { site: 0, is_apart: true, ..scope.clone() });
+            return;
+        };
         let pattern = match HostPattern::parse(&host) {
             Ok(pattern) => pattern,
             Err(error) => {

@@ -61,6 +61,31 @@ fn a_site_does_not_fall_back_to_the_default_routes() {
     assert_eq!(ask(&router, "GET", "c.test", "/only-default"), "200 default");
 }
 
+/// What the other hosts have is theirs, whatever was added before or after.
+#[test]
+fn the_site_of_other_hosts_shares_nothing() {
+    let router = Router::builder()
+        .with(Mark('1'))
+        .host("a.test", |site| site.get("/", Echo("a")))
+        .other_hosts(|site| site.with(Mark('o')).get("/", Echo("b")).fallback(Echo("files")))
+        .host("c.test", |site| site.with(Mark('c')).get("/", Echo("c")))
+        .build()
+        .unwrap();
+    const ROWS: &[(&str, &str, &str)] = &[
+        ("a.test", "/", "200 1a"),
+        ("a.test", "/none", "404 1404 Not Found"),
+        ("a.test", "/%", "400 1400 Bad Request"),
+        ("b.test", "/", "200 1ob"),
+        ("b.test", "/none", "200 1ofiles"),
+        ("b.test", "/%", "400 1o400 Bad Request"),
+        ("c.test", "/", "200 1cc"),
+        ("c.test", "/none", "404 1c404 Not Found"),
+    ];
+    for (host, target, want) in ROWS {
+        assert_eq!(ask(&router, "GET", host, target), *want, "{host}{target}");
+    }
+}
+
 /// As above, but asked before there is a request.
 #[test]
 fn the_site_of_a_host_is_told() {

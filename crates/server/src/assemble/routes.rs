@@ -14,7 +14,8 @@ pub(super) fn router(plan: &Plan, https_port: u16) -> Result<Router, BuildError>
     let mut builder = Router::builder();
     for site in &plan.sites {
         if site.hosts.is_empty() {
-            builder = site_routes(builder, site, https_port);
+            // Not on the builder itself, whose middleware and files every other site would have, too.
+            builder = builder.other_hosts(|routes| site_routes(routes, site, https_port));
         }
         for host in &site.hosts {
             builder = builder.host(host, |routes| site_routes(routes, site, https_port));

@@ -41,6 +41,46 @@ fn options_of_a_folder() {
     assert_eq!(get(address, "a", "/empty/").status, 200);
 }
 
+/// What the site of all other hosts has, its files and what it says of every response, no other site has.
+#[test]
+fn the_site_of_other_hosts_shares_nothing() {
+    let dir = site();
+    let config = dir.path().join("hearth.toml");
+    let text = r#"
+        listeners = [{ address = "127.0.0.1:0" }]
+        [[sites]]
+        root = "site"
+        headers = { X-Default = "yes" }
+        error_pages = { 404 = "404.html" }
+        [[sites]]
+        hosts = ["a.test"]
+        root = "site/docs"
+        [[sites]]
+        hosts = ["b.test"]
+        redirects = [{ from = "/old", to = "/new" }]
+    "#;
+    fs::write(&config, text).unwrap();
+    let server = Server::start(dir.path(), &["-c", config.to_str().unwrap()]);
+    let address = server.address(0);
+    for (host, path, status, text, marked) in [
+        ("other.test", "/", 200, "<h1>home</h1>\n", true),
+        ("other.test", "/none", 404, "<h1>nothing here</h1>\n", true),
+        ("other.test", "/%", 400, "400 Bad Request", true),
+        ("a.test", "/", 200, "<h1>docs</h1>\n", false),
+        ("a.test", "/none", 404, "404 Not Found", false),
+        ("b.test", "/", 404, "404 Not Found", false),
+        ("b.test", "/style.css", 404, "404 Not Found", false),
+    ] {
+        let found = get(address, host, path);
+        assert_eq!(
+            (found.status, found.text().trim_end()),
+            (status, text.trim_end()),
+            "{host}{path}"
+        );
+        assert_eq!(found.header("x-default").is_some(), marked, "{host}{path}");
+    }
+}
+
 #[test]
 fn sites_by_host() {
     let dir = site();
