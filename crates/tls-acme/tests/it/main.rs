@@ -6,6 +6,7 @@ mod bad_input;
 mod kill;
 mod on_demand;
 mod pebble;
+mod profiles;
 mod renewal;
 mod second_ca;
 mod stand_in;

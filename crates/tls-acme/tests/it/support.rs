@@ -76,6 +76,11 @@ pub(crate) struct Pebble {
 
 impl Pebble {
     pub(crate) fn start(manners: Manners) -> Self {
+        Self::start_program(Path::new("pebble"), manners)
+    }
+
+    /// A Pebble of another version, with two profiles where it knows them.
+    pub(crate) fn start_program(program: &Path, manners: Manners) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [port, http_port, tls_port, dns, dns_management] = [(); 5].map(|()| free_port());
         let path = |name: &str| folder.path().join(name);
@@ -95,6 +100,10 @@ impl Pebble {
             "ocspResponderURL": "",
             "externalAccountBindingRequired": manners.wants_eab,
             "externalAccountMACKeys": { "kid-1": EAB_KEY },
+            "profiles": {
+                "default": { "description": "for long", "validityPeriod": 90 * 86_400 },
+                "shortlived": { "description": "for six days", "validityPeriod": 6 * 86_400 },
+            },
         }});
         fs::write(path("config.json"), config.to_string()).unwrap();
         let mut names = Command::new("pebble-challtestsrv");
@@ -103,7 +112,7 @@ impl Pebble {
         names.args(["-management", &format!("127.0.0.1:{dns_management}")]);
         let names = Running(names.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         let log = || fs::OpenOptions::new().create(true).append(true).open(path("log")).unwrap();
-        let mut pebble = Command::new("pebble");
+        let mut pebble = Command::new(program);
         pebble.arg("-config").arg(path("config.json"));
         pebble.args(["-dnsserver", &format!("127.0.0.1:{dns}")]);
         pebble.env("PEBBLE_VA_NOSLEEP", "1");
