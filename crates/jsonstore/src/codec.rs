@@ -56,23 +56,16 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    #[inline]
+    /// The bytes that are left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.position..).unwrap_or_default()
+    }
+
+    /// Most are below 128: these are read without a call.
+    #[inline(always)]
     pub(crate) fn varint(&mut self) -> Option<u64> {
-        // Lengths and sequence numbers mostly have one or two bytes.
-        match self.bytes.get(self.position..) {
-            Some([first @ ..0x80, ..]) => {
-                self.position += 1;
-                Some(u64::from(*first))
-            }
-            Some([first, second @ ..0x80, ..]) => {
-                self.position += 2;
-                Some(u64::from(first & 0x7f) | u64::from(*second) << 7)
-            }
-            _ => {
-                let first = self.u8()?;
-                self.long_varint(first)
-            }
-        }
+        let first = self.u8()?;
+        if first < 0x80 { Some(u64::from(first)) } else { self.long_varint(first) }
     }
 
     fn long_varint(&mut self, first: u8) -> Option<u64> {

@@ -3,92 +3,158 @@
 use super::{ARRAY, DECIMAL, FALSE, INTEGER, NULL, OBJECT, STRING, STRING_ESCAPED, TRUE, UNSIGNED};
 use crate::{codec::Reader, error::DocumentError};
 
+/// Pieces up to this long are copied as if they were just this long: no loop, no call.
+const SHORT: usize = 16;
+/// Room for such a piece, for what stands around it, or for a number.
+const SLACK: usize = SHORT + 24;
+const DEPTH_MAX: usize = 200;
+
 /// Appends the value as compact JSON.
 pub(crate) fn print(value: &[u8], out: &mut Vec<u8>) -> Result<(), DocumentError> {
+    let from = out.len();
+    // Few documents are longer as text.
+    out.resize(from + value.len() + value.len() / 8 + SLACK, 0);
+    let mut printer = Printer { out, at: from };
     let mut reader = Reader::new(value);
-    out.reserve(value.len() + value.len() / 8);
-    put(&mut reader, out, 0).ok_or(DocumentError::Malformed)?;
-    if reader.is_empty() { Ok(()) } else { Err(DocumentError::Malformed) }
+    let printed = printer.put(&mut reader, 0);
+    let end = printer.at;
+    out.truncate(end);
+    printed.filter(|()| reader.is_empty()).ok_or(DocumentError::Malformed)
 }
 
-fn put(reader: &mut Reader<'_>, out: &mut Vec<u8>, depth: usize) -> Option<()> {
-    match reader.u8()? {
-        NULL => out.extend_from_slice(b"null"),
-        FALSE => out.extend_from_slice(b"false"),
-        TRUE => out.extend_from_slice(b"true"),
-        tag @ INTEGER..=0x18 => {
-            let body = reader.take(usize::from(tag - INTEGER))?;
-            let negative = body.last().is_some_and(|b| b >> 7 == 1);
-            let mut bytes = if negative { [0xff; 8] } else { [0; 8] };
-            bytes[..body.len()].copy_from_slice(body);
-            put_i64(out, i64::from_le_bytes(bytes));
-        }
-        UNSIGNED => put_u64(out, reader.u64()?),
-        DECIMAL => out.extend_from_slice(reader.bytes()?),
-        STRING | STRING_ESCAPED => put_quoted(out, reader.bytes()?),
-        ARRAY if depth < 200 => {
-            let end = reader.u32()? as usize;
-            let count = reader.u32()?;
-            let end = reader.position().checked_add(end)?;
-            out.push(b'[');
-            for i in 0..count {
-                if i > 0 {
-                    out.push(b',');
-                }
-                put(reader, out, depth + 1)?;
+/// Writes at `at`; what lies behind is overwritten or cut off.
+struct Printer<'a> {
+    out: &'a mut Vec<u8>,
+    at: usize,
+}
+
+impl Printer<'_> {
+    fn put(&mut self, reader: &mut Reader<'_>, depth: usize) -> Option<()> {
+        match reader.u8()? {
+            NULL => self.word(b"null"),
+            FALSE => self.word(b"false"),
+            TRUE => self.word(b"true"),
+            tag @ INTEGER..=0x18 => {
+                let body = reader.take(usize::from(tag - INTEGER))?;
+                let negative = body.last().is_some_and(|b| b >> 7 == 1);
+                let mut bytes = if negative { [0xff; 8] } else { [0; 8] };
+                bytes[..body.len()].copy_from_slice(body);
+                self.number(i64::from_le_bytes(bytes));
             }
-            out.push(b']');
-            (reader.position() == end).then_some(())?;
-        }
-        OBJECT if depth < 200 => {
-            let len = reader.u32()? as usize;
-            let count = reader.u32()?;
-            let end = reader.position().checked_add(len)?;
-            out.push(b'{');
-            for i in 0..count {
-                if i > 0 {
-                    out.push(b',');
-                }
-                let name_len = usize::try_from(reader.varint()? >> 1).ok()?;
-                put_quoted(out, reader.take(name_len)?);
-                out.push(b':');
-                put(reader, out, depth + 1)?;
+            UNSIGNED => {
+                let number = reader.u64()?;
+                self.digits(number);
             }
-            out.push(b'}');
-            // The table of members, if there is one, is not printed.
-            reader.take(end.checked_sub(reader.position())?)?;
+            DECIMAL => {
+                let len = reader.length()?;
+                self.piece(*b"", reader, len, *b"")?;
+            }
+            STRING | STRING_ESCAPED => {
+                let len = reader.length()?;
+                self.piece(*b"\"", reader, len, *b"\"")?;
+            }
+            ARRAY if depth < DEPTH_MAX => {
+                let len = reader.u32()? as usize;
+                let count = reader.u32()?;
+                let end = reader.position().checked_add(len)?;
+                self.word(b"[");
+                for i in 0..count {
+                    if i > 0 {
+                        self.word(b",");
+                    }
+                    self.put(reader, depth + 1)?;
+                }
+                self.word(b"]");
+                (reader.position() == end).then_some(())?;
+            }
+            OBJECT if depth < DEPTH_MAX => {
+                let len = reader.u32()? as usize;
+                let count = reader.u32()?;
+                let end = reader.position().checked_add(len)?;
+                self.word(b"{");
+                for i in 0..count {
+                    let len = usize::try_from(reader.varint()? >> 1).ok()?;
+                    if i > 0 {
+                        self.piece(*b",\"", reader, len, *b"\":")?;
+                    } else {
+                        self.piece(*b"\"", reader, len, *b"\":")?;
+                    }
+                    self.put(reader, depth + 1)?;
+                }
+                self.word(b"}");
+                // The table of members, if there is one, is not printed.
+                reader.take(end.checked_sub(reader.position())?)?;
+            }
+            _ => return None,
         }
-        _ => return None,
+        Some(())
     }
-    Some(())
-}
 
-fn put_quoted(out: &mut Vec<u8>, escaped: &[u8]) {
-    out.reserve(escaped.len() + 2);
-    out.push(b'"');
-    out.extend_from_slice(escaped);
-    out.push(b'"');
-}
-
-fn put_i64(out: &mut Vec<u8>, number: i64) {
-    if number < 0 {
-        out.push(b'-');
-    }
-    put_u64(out, number.unsigned_abs());
-}
-
-fn put_u64(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
+    /// So many bytes from the reader, between what stands around them.
+    #[inline(always)]
+    fn piece<const B: usize, const E: usize>(
+        &mut self,
+        before: [u8; B],
+        reader: &mut Reader<'_>,
+        len: usize,
+        after: [u8; E],
+    ) -> Option<()> {
+        let ahead = reader.rest();
+        let text = reader.take(len)?;
+        let room = self.room(len);
+        room[..B].copy_from_slice(&before);
+        match (ahead.first_chunk::<SHORT>(), room[B..].first_chunk_mut::<SHORT>()) {
+            (Some(ahead), Some(room)) if len <= SHORT => *room = *ahead,
+            _ => room[B..B + len].copy_from_slice(text),
         }
+        room[B + len..B + len + E].copy_from_slice(&after);
+        self.at += B + len + E;
+        Some(())
     }
-    out.extend_from_slice(&digits[at..]);
+
+    #[inline(always)]
+    fn word<const N: usize>(&mut self, word: &[u8; N]) {
+        self.room(N)[..N].copy_from_slice(word);
+        self.at += N;
+    }
+
+    /// Where to write so many bytes and `SLACK` more.
+    #[inline(always)]
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        if self.out.len() - self.at < len + SLACK {
+            self.grow(len);
+        }
+        &mut self.out[self.at..]
+    }
+
+    #[cold]
+    fn grow(&mut self, len: usize) {
+        let needed = self.at + len + SLACK;
+        self.out.resize(needed.max(self.out.len() * 2), 0);
+    }
+
+    fn number(&mut self, number: i64) {
+        if number < 0 {
+            self.word(b"-");
+        }
+        self.digits(number.unsigned_abs());
+    }
+
+    fn digits(&mut self, mut number: u64) {
+        let mut digits = [0; 20];
+        let mut from = digits.len();
+        loop {
+            from -= 1;
+            digits[from] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        let digits = &digits[from..];
+        self.room(digits.len())[..digits.len()].copy_from_slice(digits);
+        self.at += digits.len();
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +189,28 @@ mod tests {
             r#"{"a":{},"b":[],"c":null,"d":true,"e":false}"#,
             Ok(r#"{"a":{},"b":[],"c":null,"d":true,"e":false}"#),
         );
+    }
+
+    #[test]
+    fn what_is_longer_as_text_has_room() {
+        let many = |value: &str, count: usize| format!("[{}]", vec![value; count].join(","));
+        for value in ["false", "-128", "{\"\":null}", "\"\"", "[]", "\"sixteen or longer\""] {
+            for count in [1, 2, 17, 1000] {
+                let text = many(value, count);
+                check(&text, Ok(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_malformed() {
+        let text = br#"{"name":"a name of some length","n":[1,-300,2.5,true,null]}"#;
+        let whole = parse(text, &Limits::default()).unwrap();
+        for len in 0..whole.len() {
+            let mut out = b"before".to_vec();
+            assert_eq!(print(&whole[..len], &mut out), Err(DocumentError::Malformed), "{len}");
+            assert!(out.starts_with(b"before"));
+        }
     }
 
     #[test]
