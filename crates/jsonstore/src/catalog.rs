@@ -22,6 +22,7 @@ use crate::{
     key::Id,
     live::ChangeLog,
     lock::LockMode,
+    plan::Choices,
     text::{self, TextState},
 };
 
@@ -51,6 +52,8 @@ pub(crate) struct CollectionState {
     /// What documents have to look like; it is the first of the followers.
     #[cfg(feature = "schema")]
     pub(crate) schema: Option<Arc<Schema>>,
+    /// How queries of one shape are answered.
+    pub(crate) choices: Choices,
     /// Tells one state of a collection from the next.
     pub(crate) generation: u64,
 }
@@ -91,6 +94,7 @@ impl CollectionState {
             changes,
             #[cfg(feature = "schema")]
             schema,
+            choices: Choices::default(),
             generation,
         };
         state.follow_text();
@@ -178,7 +182,7 @@ impl Core {
         let Some((number, _)) = self.keyspace(KEYSPACE) else { return Ok(()) };
         let bad = |what: String| Error::corrupt("settings", 0, what);
         let mut states = States::new();
-        let mut iter = self.tree().iter(number, &[], snapshot)?;
+        let mut iter = self.tree().range(number, &[], None, snapshot)?;
         while let Some(entry) = iter.next_visible()? {
             let id = Id(entry.key.to_vec()).to_json();
             let name: String = serde_json::from_str(&id).map_err(|e| bad(e.to_string()))?;

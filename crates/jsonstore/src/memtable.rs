@@ -130,22 +130,29 @@ impl Memtable {
         self.shards.read().get(&keyspace).cloned()
     }
 
-    /// Up to `limit` entries from (`key`, `seq`) on, in order.
+    /// Up to `limit` entries from (`key`, `seq`) on, or after that one, in order; those of `to` and of
+    /// keys behind it are left out.
     pub(crate) fn chunk(
         &self,
         keyspace: u32,
-        key: &[u8],
-        seq: u64,
-        after: bool,
+        (key, seq, after): (&[u8], u64, bool),
+        to: Option<&[u8]>,
         limit: usize,
     ) -> Vec<Entry> {
+        if to.is_some_and(|to| to <= key) {
+            return Vec::new();
+        }
         let Some(shard) = self.shard(keyspace) else { return Vec::new() };
         let shard = shard.0.read();
-        let from = Probe::new(key, seq);
+        let (from, end) = (Probe::new(key, seq), to.map(|to| Probe::new(to, u64::MAX)));
         let from: &dyn Keyed = &from;
-        let bound = if after { Bound::Excluded(from) } else { Bound::Included(from) };
+        let from = if after { Bound::Excluded(from) } else { Bound::Included(from) };
+        let to = match &end {
+            Some(end) => Bound::Excluded(end as &dyn Keyed),
+            None => Bound::Unbounded,
+        };
         shard
-            .range::<dyn Keyed, _>((bound, Bound::Unbounded))
+            .range::<dyn Keyed, _>((from, to))
             .take(limit)
             .map(|(k, value)| Entry {
                 key: k.key.clone(),
@@ -335,14 +342,18 @@ mod tests {
         assert_eq!(table.get(2, b"a", 99), None);
         assert_eq!(table.get(1, b"aaaaaaaaaa", 99), None);
         let order: Vec<_> = table
-            .chunk(1, b"", u64::MAX, false, 99)
+            .chunk(1, (b"", u64::MAX, false), None, 99)
             .iter()
             .map(|e| (e.key.clone(), e.seq))
             .collect();
         let want: [(&[u8], u64); 5] =
             [(b"a", 9), (b"a", 5), (b"a", 1), (b"aaaaaaaaab", 3), (b"ab", 2)];
         assert_eq!(order, want.map(|(k, s)| (Bytes::from_static(k), s)));
-        assert_eq!(table.chunk(1, b"a", 5, true, 1)[0].seq, 1);
+        assert_eq!(table.chunk(1, (b"a", 5, true), None, 1)[0].seq, 1);
+        assert!(table.chunk(1, (b"a", 9, false), Some(b"a"), 9).is_empty());
+        assert!(table.chunk(1, (b"b", 9, false), Some(b"a"), 9).is_empty());
+        let before_aa = table.chunk(1, (b"", 9, false), Some(b"aa"), 9);
+        assert!(before_aa.len() == 3 && before_aa.iter().all(|entry| entry.key == b"a"[..]));
         assert_eq!(table.last_seq(), 9);
     }
 }

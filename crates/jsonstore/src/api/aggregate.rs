@@ -123,11 +123,8 @@ fn begin(
     let Some(keyspace) = keyspace else {
         return Ok(pipeline.run(Box::new(std::iter::empty()), &context));
     };
-    let now = core.options.env.now();
-    let mut query = query.clone();
-    query.deadline = limits.time_max.map(|time| now.saturating_add(time));
     let hold = Arc::clone(&snapshot.hold);
-    let execution = Execution::new(core, keyspace, Arc::new(query), hold.seq, hold)?
+    let execution = Execution::new(core, keyspace, Arc::new(query.clone()), hold.seq, hold)?
         .whole()
         .part_of(Some(trace));
     let source =

@@ -235,13 +235,15 @@ impl Find {
 
     async fn explained(self, run: bool) -> Result<Explanation> {
         let store = self.collection.store.clone();
-        let Some(mut running) = self.running() else {
+        let Some(running) = self.running() else {
             return Ok(Explanation::of_nothing());
         };
         let _turn = store.enter(0).await?;
         store
             .run(move |core| {
-                let mut execution = running.begin(core)?;
+                let hold = Arc::clone(&running.snapshot.hold);
+                let mut execution =
+                    Execution::planned(core, running.keyspace, running.query, hold.seq, hold)?;
                 if run {
                     while !execution.next(core)?.is_empty() {}
                 }
@@ -277,7 +279,7 @@ impl Find {
     fn running(self) -> Option<Running> {
         let keyspace = self.collection.existing()?;
         let snapshot = self.snapshot.unwrap_or_else(|| self.collection.store.snapshot());
-        Some(Running { keyspace, query: self.query, snapshot, execution: None })
+        Some(Running { keyspace, query: Arc::new(self.query), snapshot, execution: None })
     }
 }
 
@@ -285,18 +287,15 @@ impl Find {
 #[derive(Debug)]
 struct Running {
     keyspace: u32,
-    query: Query,
+    query: Arc<Query>,
     snapshot: Snapshot,
     execution: Option<Execution>,
 }
 
 impl Running {
     fn begin(&mut self, core: &Core) -> Result<Execution> {
-        let mut query = self.query.clone();
-        let now = core.options.env.now();
-        query.deadline = query.limits.time_max.map(|time| now.saturating_add(time));
         let hold = Arc::clone(&self.snapshot.hold);
-        Execution::new(core, self.keyspace, Arc::new(query), hold.seq, hold)
+        Execution::new(core, self.keyspace, Arc::clone(&self.query), hold.seq, hold)
     }
 }
 

@@ -176,7 +176,7 @@ impl Core {
         is_deleted: impl Fn(&Bytes) -> bool,
     ) -> Result<(u64, Option<Bytes>)> {
         let mut newest = 0;
-        let mut iter = self.tree().iter(claim.keyspace, &claim.prefix, u64::MAX)?;
+        let mut iter = self.tree().range(claim.keyspace, &claim.prefix, None, u64::MAX)?;
         while let Some(entry) = iter.next_visible()? {
             if !entry.key.starts_with(&claim.prefix) {
                 break;

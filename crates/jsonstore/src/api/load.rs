@@ -144,7 +144,7 @@ impl Followed {
             Ok(Arc::clone(follower).loader(core)?.unwrap_or_else(|| one_by_one(follower)))
         };
         let loaders = state.followers.iter().map(loader).collect::<Result<_>>()?;
-        let was_empty = core.tree().iter(keyspace, &[], u64::MAX)?.next_visible()?.is_none();
+        let was_empty = core.tree().range(keyspace, &[], None, u64::MAX)?.next_visible()?.is_none();
         Ok(Self {
             loaders,
             was_empty,

@@ -78,7 +78,7 @@ impl Core {
         let next = || self.next_file.fetch_add(1, Ordering::Relaxed);
         let mut output = Output::new(self.output_config(&next));
         for keyspace in table.keyspaces() {
-            let source = Source::memtable(table, keyspace, &[]);
+            let source = Source::memtable(table, keyspace, &[], None);
             let mut merge = MergeIter::new(vec![source], u64::MAX)?;
             let (mut key, mut newer) = (Bytes::new(), None);
             while let Some(entry) = merge.next_version()? {

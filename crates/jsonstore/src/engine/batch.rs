@@ -140,6 +140,34 @@ mod tests {
         assert_eq!(core.values(keyspace + 1, &keys[..1], View::Newest(0)).unwrap(), [None]);
     }
 
+    #[test]
+    fn a_range_is_a_part_of_all() {
+        let store = store();
+        let snapshot = fill(&store);
+        let core = store.core();
+        let (keyspace, _) = core.keyspace("c").unwrap();
+        for seq in [snapshot.seq(), store.snapshot().seq()] {
+            let keys = |from: &[u8], to: Option<&[u8]>| {
+                let mut iter = core.range(keyspace, from, to, seq).unwrap();
+                let mut found = Vec::new();
+                while let Some(entry) = iter.next_visible().unwrap() {
+                    found.push((entry.key, entry.seq));
+                }
+                found
+            };
+            let all = keys(&[], None);
+            assert!(all.len() > 300);
+            let key = |id: u64| Id::from(id).0;
+            for (from, to) in [(0, 1), (7, 8), (99, 121), (110, 110), (5, 3), (139, 161), (0, 999)]
+            {
+                let (from, to) = (key(from), key(to));
+                let inside = |(key, _): &&(Bytes, u64)| key[..] >= from[..] && key[..] < to[..];
+                let part: Vec<_> = all.iter().filter(inside).cloned().collect();
+                assert_eq!(keys(&from, Some(&to)), part);
+            }
+        }
+    }
+
     fn exists(key: &Bytes) -> bool {
         let gone = [7, 120, 300].map(|id: u64| Id::from(id).0);
         key[..] < Id::from(KEYS).0[..] && !gone.iter().any(|gone| gone[..] == key[..])

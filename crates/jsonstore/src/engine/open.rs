@@ -360,7 +360,7 @@ fn replay(state: &State, found: &Recovered) -> Result<(Memtable, u64)> {
 
 impl Core {
     fn load_catalogue(&self, snapshot: u64) -> Result<()> {
-        let mut iter = self.tree().iter(CATALOGUE, &[], snapshot)?;
+        let mut iter = self.tree().range(CATALOGUE, &[], None, snapshot)?;
         let mut catalogue = self.catalogue.write();
         while let Some(entry) = iter.next_visible()? {
             let value: Bytes = entry.value.unwrap_or_default();

@@ -192,8 +192,19 @@ impl Core {
 
     /// All visible entries of a keyspace from a key on, in a registered snapshot.
     pub(crate) fn iter(&self, keyspace: u32, from: &[u8], snapshot: u64) -> Result<MergeIter> {
+        self.range(keyspace, from, None, snapshot)
+    }
+
+    /// Those before `to`.
+    pub(crate) fn range(
+        &self,
+        keyspace: u32,
+        from: &[u8],
+        to: Option<&[u8]>,
+        snapshot: u64,
+    ) -> Result<MergeIter> {
         let (tree, at) = self.moment(View::Snapshot(snapshot))?;
-        tree.iter(keyspace, from, at)
+        tree.range(keyspace, from, to, at)
     }
 }
 

@@ -60,7 +60,7 @@ impl Sorter {
         let from = full_key(self.keyspace, &[]);
         let mut sources = Vec::with_capacity(self.runs.len());
         for run in &self.runs {
-            sources.push(Source::segments(run.clone(), &from, true)?);
+            sources.push(Source::keyspace(run.clone(), &from, None)?);
         }
         let mut merge = MergeIter::new(sources, u64::MAX)?;
         let mut last = None;

@@ -213,7 +213,7 @@ impl Core {
     fn marks_of(&self, marks: u32, keyspace: u32) -> Result<Vec<Bytes>> {
         let prefix = keyspace.to_be_bytes();
         let mut found = Vec::new();
-        let mut iter = self.tree().iter(marks, &prefix, u64::MAX)?;
+        let mut iter = self.tree().range(marks, &prefix, None, u64::MAX)?;
         while let Some(entry) = iter.next_visible()? {
             if !entry.key.starts_with(&prefix) {
                 break;

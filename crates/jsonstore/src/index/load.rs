@@ -26,7 +26,8 @@ pub(super) struct IndexLoader {
 
 impl IndexLoader {
     pub(super) fn new(core: &Arc<Core>, index: Arc<BTreeIndex>) -> Result<Self> {
-        let was_empty = core.tree().iter(index.keyspace, &[], u64::MAX)?.next_visible()?.is_none();
+        let was_empty =
+            core.tree().range(index.keyspace, &[], None, u64::MAX)?.next_visible()?.is_none();
         let sorter = Sorter::new(core, index.keyspace);
         Ok(Self { core: Arc::clone(core), index, sorter, was_empty, noted: 0 })
     }

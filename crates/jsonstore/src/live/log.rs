@@ -204,7 +204,7 @@ impl Core {
 
     /// Bytes of the newest entries of a keyspace.
     fn bytes_of(&self, keyspace: u32) -> Result<u64> {
-        let mut iter = self.tree().iter(keyspace, &FIRST, u64::MAX)?;
+        let mut iter = self.tree().range(keyspace, &FIRST, None, u64::MAX)?;
         let mut bytes = 0;
         while let Some(entry) = iter.next_visible()? {
             bytes += (entry.key.len() + entry.value.map_or(0, |value| value.len())) as u64;

@@ -232,13 +232,13 @@ pub(crate) fn run(
     let mut sources = Vec::new();
     if plan.from == 0 {
         for segment in &plan.inputs {
-            sources.push(Source::segments(vec![Arc::clone(segment)], &[], false)?);
+            sources.push(Source::packed(vec![Arc::clone(segment)])?);
         }
     } else {
-        sources.push(Source::segments(plan.inputs.clone(), &[], false)?);
+        sources.push(Source::packed(plan.inputs.clone())?);
     }
     if !plan.below.is_empty() {
-        sources.push(Source::segments(plan.below.clone(), &[], false)?);
+        sources.push(Source::packed(plan.below.clone())?);
     }
     let mut merge = MergeIter::new(sources, u64::MAX)?;
     let mut filter =

@@ -20,60 +20,98 @@ pub(crate) enum Source {
         chunk: VecDeque<Entry>,
         last: Option<Entry>,
         from: Vec<u8>,
+        to: Option<Vec<u8>>,
         done: bool,
     },
     Segments {
         rest: VecDeque<Arc<Segment>>,
         current: Option<Box<SegmentIter<Arc<Segment>>>>,
         keyspace: Option<u32>,
+        to: Option<Vec<u8>>,
         cached: bool,
     },
 }
 
 impl Source {
-    pub(crate) fn memtable(table: &Arc<Memtable>, keyspace: u32, from: &[u8]) -> Self {
+    pub(crate) fn memtable(
+        table: &Arc<Memtable>,
+        keyspace: u32,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Self {
         Self::Memtable {
             table: Arc::clone(table),
             keyspace,
             chunk: VecDeque::new(),
             last: None,
             from: from.to_vec(),
+            to: to.map(<[u8]>::to_vec),
             done: false,
         }
     }
 
-    /// Segments that follow one another, from `full` on. With `strip`, only the keyspace of `full`.
-    pub(crate) fn segments(segments: Vec<Arc<Segment>>, full: &[u8], strip: bool) -> Result<Self> {
-        let mut rest = VecDeque::from(segments);
-        let current = match rest.pop_front() {
-            None => None,
-            Some(first) => {
-                let mut iter =
-                    if strip { SegmentIter::new(first) } else { SegmentIter::new_packed(first) };
-                iter.seek(full, u64::MAX)?;
-                Some(Box::new(iter))
-            }
+    /// The entries of one keyspace in segments that follow one another, from `full` on, before `to`.
+    pub(crate) fn keyspace(
+        segments: Vec<Arc<Segment>>,
+        full: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Self> {
+        let keyspace = Some(crate::segment::keyspace_of(full));
+        let to = to.map(<[u8]>::to_vec);
+        Self::segments(segments, full, keyspace, to)
+    }
+
+    /// All entries of segments that follow one another, values as they are stored.
+    pub(crate) fn packed(segments: Vec<Arc<Segment>>) -> Result<Self> {
+        Self::segments(segments, &[], None, None)
+    }
+
+    fn segments(
+        segments: Vec<Arc<Segment>>,
+        full: &[u8],
+        keyspace: Option<u32>,
+        to: Option<Vec<u8>>,
+    ) -> Result<Self> {
+        let mut source = Self::Segments {
+            rest: VecDeque::from(segments),
+            current: None,
+            keyspace,
+            to,
+            cached: keyspace.is_some(),
         };
-        let keyspace = strip.then(|| crate::segment::keyspace_of(full));
-        Ok(Self::Segments { rest, current, keyspace, cached: strip })
+        source.open_next(full)?;
+        Ok(source)
+    }
+
+    /// Goes to the next segment, if there is one.
+    fn open_next(&mut self, full: &[u8]) -> Result<()> {
+        let Self::Segments { rest, current, to, cached, .. } = self else { return Ok(()) };
+        *current = None;
+        if let Some(next) = rest.pop_front() {
+            let iter = if *cached { SegmentIter::new(next) } else { SegmentIter::new_packed(next) };
+            let mut iter = iter.until(to.as_deref());
+            iter.seek(full, u64::MAX)?;
+            *current = Some(Box::new(iter));
+        }
+        Ok(())
     }
 
     fn next(&mut self) -> Result<Option<Entry>> {
         match self {
-            Self::Memtable { table, keyspace, chunk, last, from, done } => {
+            Self::Memtable { table, keyspace, chunk, last, from, to, done } => {
                 if chunk.is_empty() && !*done {
                     let (key, seq, after) = match last {
                         Some(entry) => (&entry.key[..], entry.seq, true),
                         None => (&from[..], u64::MAX, false),
                     };
-                    let fresh = table.chunk(*keyspace, key, seq, after, CHUNK);
+                    let fresh = table.chunk(*keyspace, (key, seq, after), to.as_deref(), CHUNK);
                     *done = fresh.len() < CHUNK;
                     *last = fresh.last().cloned();
                     *chunk = fresh.into();
                 }
                 Ok(chunk.pop_front())
             }
-            Self::Segments { rest, current, keyspace, cached } => loop {
+            Self::Segments { current, keyspace, .. } => {
                 let Some(iter) = current else { return Ok(None) };
                 if let Some(mut entry) = iter.take()? {
                     if let Some(keyspace) = keyspace {
@@ -85,19 +123,9 @@ impl Source {
                     }
                     return Ok(Some(entry));
                 }
-                *current = match rest.pop_front() {
-                    None => None,
-                    Some(next) => {
-                        let mut iter = if *cached {
-                            SegmentIter::new(next)
-                        } else {
-                            SegmentIter::new_packed(next)
-                        };
-                        iter.seek(&[], u64::MAX)?;
-                        Some(Box::new(iter))
-                    }
-                };
-            },
+                self.open_next(&[])?;
+                self.next()
+            }
         }
     }
 }

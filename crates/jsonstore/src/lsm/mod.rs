@@ -122,21 +122,31 @@ impl Tree {
         Ok(count)
     }
 
-    /// All versions of a keyspace from `from` on.
-    pub(crate) fn iter(&self, keyspace: u32, from: &[u8], snapshot: u64) -> Result<MergeIter> {
-        let mut sources = vec![Source::memtable(&self.active, keyspace, from)];
-        sources.extend(self.frozen.iter().rev().map(|t| Source::memtable(t, keyspace, from)));
+    /// All versions of the keys of a keyspace from `from` on, before `to`.
+    pub(crate) fn range(
+        &self,
+        keyspace: u32,
+        from: &[u8],
+        to: Option<&[u8]>,
+        snapshot: u64,
+    ) -> Result<MergeIter> {
+        let tables = std::iter::once(&self.active).chain(self.frozen.iter().rev());
+        let tables = tables.filter(|table| !table.is_empty());
+        let mut sources: Vec<Source> =
+            tables.map(|table| Source::memtable(table, keyspace, from, to)).collect();
         let full = full_key(keyspace, from);
-        let max = full_key(keyspace + 1, &[]);
+        let full_to = to.map(|to| full_key(keyspace, to));
+        let max = full_to.clone().unwrap_or_else(|| full_key(keyspace + 1, &[]));
         for segment in &self.levels.levels[0] {
             if segment.info.max_key >= full && segment.info.min_key < max {
-                sources.push(Source::segments(vec![Arc::clone(segment)], &full, true)?);
+                let segment = vec![Arc::clone(segment)];
+                sources.push(Source::keyspace(segment, &full, full_to.as_deref())?);
             }
         }
         for level in 1..LEVELS {
             let segments = self.levels.overlapping(level, &full, &max);
             if !segments.is_empty() {
-                sources.push(Source::segments(segments, &full, true)?);
+                sources.push(Source::keyspace(segments, &full, full_to.as_deref())?);
             }
         }
         MergeIter::new(sources, snapshot)

@@ -1,10 +1,11 @@
 //! From a query to the cheapest way of answering it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Query,
     bounds::{Condition, KeyRange, POINTS_MAX, Ranges, conditions},
+    remember::Choice,
 };
 use crate::{
     catalog::CollectionState,
@@ -67,7 +68,6 @@ struct Planner<'a> {
     conditions: Vec<Condition>,
     /// The conditions are all that is demanded.
     is_all: bool,
-    documents: u64,
 }
 
 /// All ways of answering a query, the cheapest first. There is always one.
@@ -84,17 +84,14 @@ pub(crate) fn plans(
     if let Some(text) = query.filter.text() {
         return Ok(vec![by_text(core, state, seq, &text.search, query)?]);
     }
-    let (conditions, is_all) = conditions(query.filter.expr());
-    let documents = core.estimate(keyspace, &[], None)?;
     let expiry = state.and_then(|state| state.expiry.as_deref());
-    let planner = Planner { core, query, expiry, conditions, is_all, documents };
-    let usable =
-        |index: &&Arc<BTreeIndex>| index.is_ready_at(seq) && planner.implies_partial(index);
+    let planner = Planner::new(core, query, expiry);
+    let usable = |index: &&Arc<BTreeIndex>| planner.can_use(index, seq);
     let indexes: Vec<&Arc<BTreeIndex>> =
         state.map(|state| state.indexes.iter().filter(usable).collect()).unwrap_or_default();
-    let mut all = vec![planner.by_ids(keyspace)?];
+    let mut all = vec![planner.by_ids(keyspace, None)?];
     for index in &indexes {
-        all.extend(planner.by_index(index)?);
+        all.extend(planner.by_index(index, None)?);
     }
     all.extend(planner.by_union(&indexes)?);
     if let Some(hint) = &query.hint {
@@ -107,6 +104,25 @@ pub(crate) fn plans(
     planner.price(&mut all);
     all.sort_by(|a, b| a.cost.total_cmp(&b.cost));
     Ok(all)
+}
+
+/// The plan of a choice that was made before, for other values; `None` if it does not fit these.
+pub(crate) fn chosen(
+    core: &Core,
+    keyspace: u32,
+    state: &CollectionState,
+    seq: u64,
+    query: &Query,
+    (choice, rows): (Choice, u64),
+) -> Result<Option<Plan>> {
+    let planner = Planner::new(core, query, state.expiry.as_deref());
+    match choice {
+        Choice::Ids => planner.by_ids(keyspace, Some(rows)).map(Some),
+        Choice::Index(place) => match state.indexes.get(place) {
+            Some(index) if planner.can_use(index, seq) => planner.by_index(index, Some(rows)),
+            _ => Ok(None),
+        },
+    }
 }
 
 /// What the text index finds, in the order of ids; the rest of the filter is looked at.
@@ -140,7 +156,19 @@ fn by_text(
 }
 
 impl Plan {
-    /// The index it uses, for hints and the plan cache.
+    /// What to remember of it, if it can be.
+    pub(crate) fn choice(&self, state: &CollectionState) -> Option<Choice> {
+        match &self.access {
+            Access::Ids(_) => Some(Choice::Ids),
+            Access::Index(scan) => {
+                let place = state.indexes.iter().position(|index| Arc::ptr_eq(index, &scan.index));
+                place.map(Choice::Index)
+            }
+            Access::Union(_) => None,
+        }
+    }
+
+    /// The index it uses, for hints.
     pub(crate) fn name(&self) -> Option<&str> {
         match &self.access {
             Access::Ids(_) => Some("_id"),
@@ -150,7 +178,17 @@ impl Plan {
     }
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(core: &'a Core, query: &'a Query, expiry: Option<&'a Expiry>) -> Self {
+        let (conditions, is_all) = conditions(query.filter.expr());
+        Self { core, query, expiry, conditions, is_all }
+    }
+
+    /// It holds what was there at the snapshot, and all that the filter can match.
+    fn can_use(&self, index: &BTreeIndex, seq: u64) -> bool {
+        index.is_ready_at(seq) && self.implies_partial(index)
+    }
+
     /// Each condition of a partial index has to stand in the filter itself.
     fn implies_partial(&self, index: &BTreeIndex) -> bool {
         let Some(partial) = index.partial() else { return true };
@@ -165,7 +203,8 @@ impl Planner<'_> {
             })
     }
 
-    fn by_ids(&self, keyspace: u32) -> Result<Plan> {
+    /// `rows` are those that it will look at, if that is known.
+    fn by_ids(&self, keyspace: u32, rows: Option<u64>) -> Result<Plan> {
         let on_id = self.conditions.iter().filter(|c| c.path.as_str() == "_id");
         let ranges = on_id
             .clone()
@@ -176,11 +215,7 @@ impl Planner<'_> {
         let sort = &self.query.sort.fields;
         let by_id =
             matches!(&sort[..], [first, ..] if first.path.as_str() == "_id" && first.ascending);
-        let rows = if ranges == [KeyRange::all()] {
-            self.documents
-        } else {
-            self.estimate(keyspace, &ranges)?
-        };
+        let rows = rows.map_or_else(|| self.estimate(keyspace, &ranges), Ok)?;
         Ok(Plan {
             access: Access::Ids(ranges),
             has_residual,
@@ -191,7 +226,8 @@ impl Planner<'_> {
         })
     }
 
-    fn by_index(&self, index: &Arc<BTreeIndex>) -> Result<Option<Plan>> {
+    /// `None` if the index cannot answer; `rows` as in `by_ids`.
+    fn by_index(&self, index: &Arc<BTreeIndex>, rows: Option<u64>) -> Result<Option<Plan>> {
         let scan = self.scan(index, &self.conditions);
         let sort = self.order(index, &scan);
         let is_sparse_safe = !index.is_sparse() || scan.excludes_missing;
@@ -199,7 +235,8 @@ impl Planner<'_> {
             return Ok(None);
         }
         let has_residual = !(self.is_all && scan.is_exact && scan.used == self.conditions.len());
-        let entries = self.estimate(index.keyspace, &scan.ranges)?;
+        let estimate = || self.estimate(index.keyspace, &scan.ranges);
+        let entries = rows.map_or_else(estimate, Ok)?;
         let is_covered = self.is_covered(index, has_residual);
         Ok(Some(Plan {
             access: Access::Index(IndexScan {
@@ -275,13 +312,13 @@ impl Planner<'_> {
             let Some((ranges, used, is_exact)) = combined(index, &field.path, conditions) else {
                 break;
             };
-            let turned: Vec<KeyRange> = if is_lossy(index) {
+            let turned: Cow<'_, [KeyRange]> = if is_lossy(index) {
                 let Some(points) = lossy_points(index, place, conditions) else { break };
-                points
+                points.into()
             } else if field.descending {
                 ranges.0.iter().rev().map(KeyRange::inverted).collect()
             } else {
-                ranges.0.clone()
+                Cow::Borrowed(&ranges.0)
             };
             scan.fields += 1;
             scan.used += used;
@@ -289,10 +326,11 @@ impl Planner<'_> {
             scan.excludes_missing |= ranges.excludes_missing();
             let points: Option<Vec<&[u8]>> = turned.iter().map(KeyRange::as_prefix).collect();
             match points {
+                Some(points) if prefixes.len() == 1 && points.len() == 1 => {
+                    scan.fixed += usize::from(scan.fixed + 1 == scan.fields);
+                    prefixes[0].extend_from_slice(points[0]);
+                }
                 Some(points) if prefixes.len() * points.len() <= POINTS_MAX => {
-                    if scan.fixed + 1 == scan.fields && prefixes.len() * points.len() == 1 {
-                        scan.fixed += 1;
-                    }
                     let extend = |prefix: &Vec<u8>| {
                         points.iter().map(|p| [prefix, *p].concat()).collect::<Vec<_>>()
                     };
@@ -423,17 +461,18 @@ fn lossy_points(
 
 /// What all conditions on a path leave of its values, how many they are, and whether exactly that
 /// satisfies them.
-fn combined(
+fn combined<'c>(
     index: &BTreeIndex,
     path: &Path,
-    conditions: &[Condition],
-) -> Option<(Ranges, usize, bool)> {
+    conditions: &'c [Condition],
+) -> Option<(Cow<'c, Ranges>, usize, bool)> {
     let mut on_path = conditions.iter().filter(|c| c.path == *path);
     let first = on_path.next()?;
     if !index.is_multikey() {
-        let (mut ranges, mut used, mut is_exact) = (first.ranges.clone(), 1, first.is_exact);
+        let (mut ranges, mut used, mut is_exact) =
+            (Cow::Borrowed(&first.ranges), 1, first.is_exact);
         for condition in on_path {
-            ranges = ranges.intersect(&condition.ranges);
+            ranges = Cow::Owned(ranges.intersect(&condition.ranges));
             used += 1;
             is_exact &= condition.is_exact;
         }
@@ -443,5 +482,5 @@ fn combined(
     // one that names values.
     let all = std::iter::once(first).chain(on_path);
     let best = all.min_by_key(|c| (c.ranges.points().is_none(), !c.is_joint, c.ranges.0.len()))?;
-    Some((best.ranges.clone(), 1, best.is_exact))
+    Some((Cow::Borrowed(&best.ranges), 1, best.is_exact))
 }

@@ -4,6 +4,7 @@ use std::{
     cmp::Ordering,
     collections::{BinaryHeap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,11 +12,12 @@ use bytes::Bytes;
 use super::{
     Query,
     bounds::KeyRange,
-    choose::{Access, Plan},
+    choose::{self, Access, Plan},
     source::Source,
 };
 use crate::{
     bugs::bug,
+    catalog::CollectionState,
     engine::{Core, Hold, View},
     error::{Error, Result},
     expiry::Hide,
@@ -72,9 +74,14 @@ pub(crate) struct Execution {
     hide: Hide,
     /// Keeps what the snapshot sees.
     hold: Arc<Hold>,
+    /// On the monotonic clock.
+    deadline: Option<Duration>,
+    state: Option<Arc<CollectionState>>,
     plan: Plan,
     /// The other plans, the next one last.
     others: Vec<Plan>,
+    /// The shape of the query, if the plan was chosen for an earlier one of it.
+    recalled: Option<u64>,
     source: Option<Source>,
     /// Ids that the caller answers for.
     hidden: Arc<HashSet<Bytes>>,
@@ -91,7 +98,8 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    /// Chooses a plan. The snapshot was taken before, so whatever it shows, the plans know of.
+    /// Chooses a plan, as it was chosen for the last query of this shape where that is remembered. The
+    /// snapshot was taken before, so whatever it shows, the plans know of.
     pub(crate) fn new(
         core: &Core,
         keyspace: u32,
@@ -99,20 +107,66 @@ impl Execution {
         seq: u64,
         hold: Arc<Hold>,
     ) -> Result<Self> {
-        // What is hidden comes first: whatever is needed for it, the plans know of.
-        let hide = if query.sees_expired { Hide::nothing() } else { core.hide(keyspace, &hold) };
+        let hide = hide(core, keyspace, &query, &hold);
+        let Some(state) = core.collection_state(keyspace) else {
+            return Self::planned(core, keyspace, query, seq, hold);
+        };
+        let Some(shape) = query.shape() else {
+            return Self::planned(core, keyspace, query, seq, hold);
+        };
+        if let Some(choice) = state.choices.recall(shape)
+            && let Some(plan) = choose::chosen(core, keyspace, &state, seq, &query, choice)?
+        {
+            let mut recalled = Self::of(core, keyspace, query, hold, Some(state), vec![plan]);
+            (recalled.seq, recalled.hide, recalled.recalled) = (seq, hide, Some(shape));
+            return Ok(recalled);
+        }
+        let planned = Self::planned(core, keyspace, query, seq, hold)?;
+        if let Some(choice) = planned.plan.choice(&state) {
+            state.choices.remember(shape, choice, planned.plan.rows);
+        }
+        Ok(planned)
+    }
+
+    /// With all the plans there are.
+    pub(crate) fn planned(
+        core: &Core,
+        keyspace: u32,
+        query: Arc<Query>,
+        seq: u64,
+        hold: Arc<Hold>,
+    ) -> Result<Self> {
+        let hide = hide(core, keyspace, &query, &hold);
         let state = core.collection_state(keyspace);
-        let mut plans = super::choose::plans(core, keyspace, state.as_deref(), seq, &query)?;
+        let plans = choose::plans(core, keyspace, state.as_deref(), seq, &query)?;
+        let mut planned = Self::of(core, keyspace, query, hold, state, plans);
+        (planned.seq, planned.hide) = (seq, hide);
+        Ok(planned)
+    }
+
+    /// Of plans, the best of which is first.
+    fn of(
+        core: &Core,
+        keyspace: u32,
+        query: Arc<Query>,
+        hold: Arc<Hold>,
+        state: Option<Arc<CollectionState>>,
+        mut plans: Vec<Plan>,
+    ) -> Self {
         plans.reverse();
         let plan = plans.pop().expect("reading everything is always a plan");
-        Ok(Self {
+        let time_max = query.limits.time_max;
+        Self {
             query,
             keyspace,
-            seq,
-            hide,
+            seq: hold.seq,
+            hide: Hide::nothing(),
             hold,
+            deadline: time_max.map(|time| core.options.env.now().saturating_add(time)),
+            state,
             plan,
             others: plans,
+            recalled: None,
             source: None,
             hidden: Arc::default(),
             is_raw: false,
@@ -122,7 +176,7 @@ impl Execution {
             examined: None,
             actuals: Actuals::default(),
             watch: Watch::default(),
-        })
+        }
     }
 
     /// All come whole, as JB1.
@@ -131,6 +185,21 @@ impl Execution {
         self.plan.is_covered = false;
         self.others.iter_mut().for_each(|plan| plan.is_covered = false);
         self
+    }
+
+    /// The plan was chosen for another query and does not suit this one: makes all of them.
+    fn plan_again(&mut self, core: &Core) -> Result<()> {
+        let Some(shape) = self.recalled.take() else { return Ok(()) };
+        let Some(state) = &self.state else { return Ok(()) };
+        state.choices.forget(shape);
+        let mut plans = choose::plans(core, self.keyspace, Some(state), self.seq, &self.query)?;
+        plans.retain(|plan| plan.name() != self.plan.name());
+        plans.reverse();
+        if self.is_raw {
+            plans.iter_mut().for_each(|plan| plan.is_covered = false);
+        }
+        self.others = plans;
+        Ok(())
     }
 
     /// For a transaction: its own documents are left out, what had expired when it began is hidden,
@@ -148,6 +217,12 @@ impl Execution {
 
     pub(crate) fn keyspace(&self) -> u32 {
         self.keyspace
+    }
+
+    /// The plan was chosen for an earlier query of this shape.
+    #[cfg(test)]
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.recalled.is_some()
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -262,7 +337,7 @@ impl Execution {
         } else {
             self.fetch(core, rows.ids)?
         };
-        self.give_way(&found);
+        self.give_way(core, &found)?;
         Ok(Some(found))
     }
 
@@ -272,7 +347,8 @@ impl Execution {
             (0, Some(wanted)) if self.plan.is_ordered && !self.plan.has_residual => {
                 wanted.clamp(1, BATCH_MAX as u64) as usize
             }
-            (0, _) => BATCH_FIRST,
+            // One more shows that there are no more.
+            (0, _) => BATCH_FIRST.min(self.plan.rows.saturating_add(1).max(2) as usize),
             (size, _) => (size * 2).min(BATCH_MAX),
         };
         self.batch
@@ -300,6 +376,15 @@ impl Execution {
             return Ok(self.select(found));
         }
         self.note(ids.iter());
+        if let [id] = &ids[..] {
+            let found = core.document(self.keyspace, id, view, &self.hide)?;
+            let found = found.map(|(rev, text)| Found {
+                id: id.clone(),
+                rev,
+                value: FoundValue::Json(text),
+            });
+            return Ok(found.into_iter().collect());
+        }
         let texts = core.documents(self.keyspace, &ids, view, &self.hide)?;
         let found = ids.into_iter().zip(texts).filter_map(|(id, text)| {
             text.map(|(rev, text)| Found { id, rev, value: FoundValue::Json(text) })
@@ -333,12 +418,16 @@ impl Execution {
     }
 
     /// Changes to the next plan if this one proves much worse than it was thought to be.
-    fn give_way(&mut self, found: &[Found]) {
+    fn give_way(&mut self, core: &Core, found: &[Found]) -> Result<()> {
         let looked_at = self.actuals.entries.max(self.actuals.documents);
         let expected = self.plan.rows.saturating_mul(SURPRISE_FACTOR) + SURPRISE_MIN;
+        if looked_at < expected {
+            return Ok(());
+        }
+        self.plan_again(core)?;
         let is_early = found.is_empty() && self.actuals.returned == 0 && self.skipped == 0;
-        if !is_early || looked_at < expected || !self.plan.is_ordered {
-            return;
+        if !is_early || !self.plan.is_ordered {
+            return Ok(());
         }
         if let Some(next) = self.others.pop_if(|next| next.cost < looked_at as f64 * 4.0) {
             self.plan = next;
@@ -346,6 +435,7 @@ impl Execution {
             self.batch = 0;
             self.actuals.switches += 1;
         }
+        Ok(())
     }
 
     fn check_limits(&self, core: &Core) -> Result<()> {
@@ -355,7 +445,7 @@ impl Execution {
             let limit = limits.rows_max.unwrap_or_default();
             return Err(Error::QueryLimit { what: "rows examined", limit });
         }
-        if let Some(deadline) = self.query.deadline
+        if let Some(deadline) = self.deadline
             && core.options.env.now() >= deadline
         {
             let limit = limits.time_max.map_or(0, |time| time.as_millis() as u64);
@@ -367,6 +457,12 @@ impl Execution {
     fn malformed(&self) -> Error {
         Error::corrupt(format!("collection {}", self.keyspace), 0, "a document is malformed")
     }
+}
+
+/// What the query does not see. This comes before the state that plans are made from: whatever is
+/// needed for it, the plans know of.
+fn hide(core: &Core, keyspace: u32, query: &Query, hold: &Hold) -> Hide {
+    if query.sees_expired { Hide::nothing() } else { core.hide(keyspace, hold) }
 }
 
 /// A document with its place in the order.

@@ -2,6 +2,7 @@
 //!
 //! - `bounds`: what a filter demands, as ranges of encoded values
 //! - `choose`: every way of answering, and its price
+//! - `remember`: what was chosen for queries of one shape
 //! - `source`, `execute`: the rows of a plan, and what is made of them
 //! - `explain`: all of this for people
 
@@ -9,6 +10,7 @@ mod bounds;
 mod choose;
 mod execute;
 mod explain;
+mod remember;
 mod source;
 
 use std::time::Duration;
@@ -18,6 +20,7 @@ pub(crate) use self::{
     bounds::{Bound, KeyRange},
     execute::{Execution, Found, FoundValue},
     explain::PlanSummary,
+    remember::Choices,
 };
 use crate::query::{Filter, Path, Projection, Sort};
 
@@ -53,8 +56,6 @@ pub(crate) struct Query {
     /// The index to use, by its name; `_id` for none.
     pub(crate) hint: Option<String>,
     pub(crate) limits: QueryLimits,
-    /// On the monotonic clock.
-    pub(crate) deadline: Option<Duration>,
     /// Only how many there are is wanted.
     pub(crate) counts: bool,
     /// Only the values at this path are wanted.

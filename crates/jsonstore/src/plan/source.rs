@@ -121,7 +121,7 @@ impl Source {
 #[derive(Debug)]
 pub(crate) struct Ranges {
     rest: VecDeque<KeyRange>,
-    current: Option<(MergeIter, Option<Vec<u8>>)>,
+    current: Option<MergeIter>,
 }
 
 impl Ranges {
@@ -137,16 +137,15 @@ impl Ranges {
         snapshot: u64,
         size: usize,
     ) -> Result<Vec<crate::memtable::Entry>> {
-        let mut out = Vec::with_capacity(size);
+        let mut out = Vec::new();
         while out.len() < size {
-            let Some((iter, to)) = &mut self.current else {
+            let Some(iter) = &mut self.current else {
                 let Some(range) = self.rest.pop_front() else { break };
                 let (from, to) = range.keys();
-                self.current = Some((core.iter(keyspace, &from, snapshot)?, to));
+                self.current = Some(core.range(keyspace, &from, to.as_deref(), snapshot)?);
                 continue;
             };
-            let entry = iter.next_visible()?;
-            match entry.filter(|e| to.as_ref().is_none_or(|to| e.key[..] < to[..])) {
+            match iter.next_visible()? {
                 Some(entry) => out.push(entry),
                 None => self.current = None,
             }

@@ -445,6 +445,10 @@ pub(crate) struct SegmentIter<S> {
     packed: bool,
     /// `seek` stands on an entry that was not taken yet.
     on_entry: bool,
+    /// `top` and `index` do not stand at the data block yet: most who seek need no other.
+    is_detached: bool,
+    /// It ends before this key.
+    until: Option<Vec<u8>>,
 }
 
 impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
@@ -457,7 +461,15 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
             use_cache: true,
             packed: false,
             on_entry: false,
+            is_detached: false,
+            until: None,
         }
+    }
+
+    /// Ends before this key, with its keyspace in front.
+    pub(crate) fn until(mut self, full: Option<&[u8]>) -> Self {
+        self.until = full.map(<[u8]>::to_vec);
+        self
     }
 
     /// For compaction and scrubbing, which must not push useful blocks out of the cache.
@@ -472,26 +484,38 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
 
     /// Positions before the first entry at or after the target.
     pub(crate) fn seek(&mut self, full: &[u8], seq: u64) -> Result<()> {
-        let open = self.segment.open()?;
-        let bad = |kind| self.segment.bad_block(kind);
+        self.top = None;
         self.index = None;
         self.data = None;
         self.on_entry = false;
+        self.is_detached = self.use_cache;
+        let handle = if self.use_cache {
+            self.segment.find(self.segment.open()?, full, seq, &mut None)?
+        } else {
+            self.descend(full, seq)?
+        };
+        let Some(handle) = handle else { return Ok(()) };
+        let mut data = self.block(kind::DATA, handle)?;
+        self.on_entry = data.seek(full, seq).is_some();
+        self.data = Some(data);
+        Ok(())
+    }
+
+    /// Positions `top` and `index` at the data block of the target.
+    fn descend(&mut self, full: &[u8], seq: u64) -> Result<Option<Handle>> {
+        let bad = |kind| self.segment.bad_block(kind);
+        let open = self.segment.open()?;
         let mut top = BlockIter::new(open.top.clone()).ok_or_else(|| bad(kind::TOP))?;
         if top.seek(full, seq).is_none() {
-            self.top = None;
-            return Ok(());
+            return Ok(None);
         }
         let handle = decode_handle(top.value_bytes()).ok_or_else(|| bad(kind::TOP))?;
         let mut index = self.block(kind::INDEX, handle)?;
         index.seek(full, seq).ok_or_else(|| bad(kind::INDEX))?;
         let handle = decode_handle(index.value_bytes()).ok_or_else(|| bad(kind::INDEX))?;
-        let mut data = self.block(kind::DATA, handle)?;
-        self.on_entry = data.seek(full, seq).is_some();
         self.top = Some(top);
         self.index = Some(index);
-        self.data = Some(data);
-        Ok(())
+        Ok(Some(handle))
     }
 
     /// The next entry.
@@ -499,6 +523,10 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
         loop {
             let Some(data) = &mut self.data else { return Ok(None) };
             if std::mem::take(&mut self.on_entry) || data.next().is_some() {
+                if self.until.as_ref().is_some_and(|until| data.key >= *until) {
+                    self.data = None;
+                    return Ok(None);
+                }
                 let key = Bytes::copy_from_slice(&data.key);
                 let open = self.segment.open()?;
                 let is_packed =
@@ -518,6 +546,13 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
     }
 
     fn next_data(&mut self) -> Result<Option<BlockIter>> {
+        if std::mem::take(&mut self.is_detached)
+            && let Some(data) = &self.data
+        {
+            // Where the block ends is what its handle is found by.
+            let (last, seq) = (data.key.clone(), data.seq);
+            self.descend(&last, seq)?;
+        }
         loop {
             let Some(index) = &mut self.index else { return Ok(None) };
             if index.next().is_some() {

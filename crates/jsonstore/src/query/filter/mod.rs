@@ -200,6 +200,11 @@ impl Filter {
         shape::shape(&self.0)
     }
 
+    /// Equal for filters of one shape, and mostly not for others.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        shape::fingerprint(&self.0)
+    }
+
     /// Whether the document, as JB1, matches. `$text` counts as true.
     pub(crate) fn matches(&self, document: &[u8]) -> bool {
         self.0.matches(document)
