@@ -92,7 +92,10 @@ pub use crate::{
     live::{ChangeEvent, ChangeRetention, Changes, LiveQuery, LiveUpdate, Since, Watch},
     lock::LockMode,
     migrate::{MigrationReport, Migrations, Step},
-    observe::{Latency, Metrics, Operation, OperationMetrics, SlowQuery},
+    observe::{
+        Alert, AlertLimits, AlertRule, Health, Latency, Metrics, Operation, OperationMetrics,
+        SlowQuery,
+    },
     options::{Durability, Options, Recovery},
     plan::{Explanation, QueryLimits},
     query::{Filter, JsonPath, Pipeline, Projection, Sort},

@@ -7,6 +7,7 @@ use crate::{
     crypt::MasterKey,
     env::{Env, RealEnv},
     guard::GuardLimits,
+    observe::AlertLimits,
     vfs::{RealVfs, Vfs},
 };
 
@@ -112,6 +113,11 @@ pub struct Options {
     pub slow_query: Option<Duration>,
     /// Slow queries that are remembered. Default: 128.
     pub slow_queries_max: usize,
+    /// From when on the alert rules of `Store::health` fire.
+    pub alerts: AlertLimits,
+    /// Metrics, health and slow queries are written here every five seconds, as JSON (`Store::report`),
+    /// or as metrics for Prometheus if the name ends in `.prom`. Default: none.
+    pub report: Option<PathBuf>,
     /// Damage in the log. Default: `Strict`.
     pub recovery: Recovery,
     /// Sealed log files are copied here before they are used again, for restoring to any moment. If
@@ -160,6 +166,8 @@ impl Options {
             metrics: true,
             slow_query: Some(Duration::from_millis(100)),
             slow_queries_max: 128,
+            alerts: AlertLimits::default(),
+            report: None,
             recovery: Recovery::Strict,
             archive: None,
             vfs: Arc::new(RealVfs),

@@ -19,7 +19,7 @@ use crate::{
     lsm::{self, GcRule, LEVELS, Levels, MergeIter, Output, OutputConfig, Plan, Source},
     manifest::State,
     memtable::Memtable,
-    observe::Operation,
+    observe::{Operation, Reporter},
     segment::{Segment, SegmentInfo},
     wal::{Record, WalWriter},
 };
@@ -596,6 +596,7 @@ fn tick_loop(core: &Arc<Core>) {
     let commits = || core.log.commits.load(Ordering::Relaxed);
     let mut idle_since = (commits(), core.options.env.now());
     let mut synced_at = core.options.env.now();
+    let mut reporter = Reporter::default();
     while !core.stop.load(Ordering::Relaxed) {
         let pause = if core.locks.has_waiters() {
             core.options.deadlock_check_after
@@ -604,6 +605,7 @@ fn tick_loop(core: &Arc<Core>) {
         };
         std::thread::park_timeout(pause);
         core.tick();
+        core.watch_health(&mut reporter);
         let (seen, now) = (commits(), core.options.env.now());
         if core.options.durability == crate::options::Durability::Interval
             && now.saturating_sub(synced_at) >= core.options.sync_interval

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub disk_free_bytes: Option<u64>,
     /// Bytes per second that compaction may read now.
     pub compaction_bytes_per_second: u64,
+    /// The log failed: nothing is written any more.
+    pub writes_stopped: bool,
     /// The most changes that wait in one text index to be folded into it.
     pub text_pending: u64,
     /// Guarded sessions.
@@ -87,6 +89,7 @@ pub(super) fn gather(core: &Core) -> Metrics {
         log_backlog_bytes: core.log.with_wal(|wal| wal.backlog(floor)),
         disk_free_bytes: core.options.vfs.free_space(&core.options.path).ok(),
         compaction_bytes_per_second: core.pace.rate(),
+        writes_stopped: core.log.is_poisoned(),
         text_pending: text.unwrap_or_default(),
         sessions: core.sessions.session_count() as u64,
         guarded: [&counters.admitted, &counters.delayed, &counters.refused]

@@ -5,13 +5,18 @@
 //! - `render`: the same as Prometheus text and JSON
 //! - `query`: where queries are timed
 //! - `slow`: the queries that took long
+//! - `rules`, `health`: what is wrong, and what to do about it
+//! - `report`: all of it in a file, for programs beside
 //!
 //! Recording takes no lock and allocates nothing: relaxed counters, split among the threads.
 
+mod health;
 mod histogram;
 mod metrics;
 mod query;
 mod render;
+mod report;
+mod rules;
 mod slow;
 
 use std::{
@@ -21,10 +26,15 @@ use std::{
 };
 
 pub(crate) use self::query::{Trace, TraceSlot, Watch};
-use self::{histogram::Cells, slow::SlowLog};
+pub(crate) use self::report::Reporter;
+use parking_lot::Mutex;
+
+use self::{health::Judge, histogram::Cells, slow::SlowLog};
 pub use self::{
+    health::{Alert, Health},
     histogram::Latency,
     metrics::{Metrics, OperationMetrics},
+    rules::{AlertLimits, AlertRule},
     slow::SlowQuery,
 };
 use crate::{engine::Core, options::Options};
@@ -100,6 +110,7 @@ pub(crate) struct Observer {
     pub(crate) slow: SlowLog,
     /// On the monotonic clock.
     opened_at: Duration,
+    judge: Mutex<Judge>,
 }
 
 /// On cache lines of its own.
@@ -119,6 +130,7 @@ impl Observer {
             shards: std::iter::repeat_with(shard).take(count).collect(),
             slow: SlowLog::new(options.slow_query, options.slow_queries_max),
             opened_at: options.env.now(),
+            judge: Mutex::default(),
         }
     }
 

@@ -220,6 +220,7 @@ impl Metrics {
             ("damaged_files", Gauge, "Files in which rot was found.", stats.damage.len() as u64),
             ("lost_log_ranges", Gauge, "Ranges that salvage gave up.", stats.lost.len() as u64),
             ("background_failing", Gauge, "1 while background work fails.", failing),
+            ("writes_stopped", Gauge, "1 after the log failed.", u64::from(self.writes_stopped)),
         ] {
             all.push(one(name, kind, help, float(value)));
         }

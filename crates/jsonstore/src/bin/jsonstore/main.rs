@@ -5,6 +5,7 @@ mod query;
 mod shell;
 mod soak;
 mod transfer;
+mod watching;
 
 use std::{
     ffi::OsString,
@@ -38,6 +39,9 @@ struct Arguments {
     /// Copy sealed log files into this folder, for restoring to any moment.
     #[arg(long, value_name = "FOLDER")]
     archive: Option<PathBuf>,
+    /// Write metrics, health and slow queries into this file every few seconds.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Print what a command found as JSON, where it has figures.
     #[arg(long, global = true)]
     json: bool,
@@ -109,6 +113,14 @@ enum Command {
     Compact,
     /// Figures about the store.
     Stats,
+    /// How well the store is, and what to do about it.
+    Health(watching::HealthCommand),
+    /// Counters, latencies and sizes.
+    Metrics(watching::MetricsCommand),
+    /// The queries that took long.
+    Slow(watching::SlowCommand),
+    /// What happens just now, again and again.
+    Top(watching::TopCommand),
     /// Commands one a line, with completion and history; standard input is a script.
     Shell(shell::ShellCommand),
     /// Fill a store larger than memory, then measure readers while it is written to.
@@ -154,6 +166,10 @@ fn main() -> Result<()> {
     }
     options.key = arguments.key.as_deref().map(parse_key).transpose()?;
     options.archive = arguments.archive.map(Archive::new);
+    options.report = arguments.report;
+    if let Some(done) = watching::without_store(&arguments.command, arguments.json) {
+        return done;
+    }
     match arguments.command {
         Command::Soak { gigabytes, seconds } => return soak::run(&options, gigabytes, seconds),
         Command::Die { mebibytes } => return soak::die_with_log(options, mebibytes),
@@ -242,6 +258,10 @@ async fn run(store: &Store, command: Command, json: bool) -> Result<()> {
         }
         Command::Watch { collection, filter } => query::watch(store, &collection, &filter).await?,
         Command::Collections => store.collections().iter().for_each(|name| println!("{name}")),
+        Command::Health(health) => health.run(Some(store), json)?,
+        Command::Metrics(metrics) => metrics.run(store),
+        Command::Slow(slow) => slow.run(Some(store), json)?,
+        Command::Top(top) => top.run(Some(store), json)?,
         Command::Verify => verify(store).await?,
         Command::Compact => store.compact().await?,
         Command::Bench { documents, threads } => bench(store, documents, threads)?,

@@ -1,5 +1,6 @@
 //! What the store tells of itself.
 
+mod health;
 mod metrics;
 mod slow;
 

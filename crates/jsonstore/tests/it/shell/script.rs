@@ -6,6 +6,8 @@ use std::{
     process::{Output, Stdio},
 };
 
+use hearth_jsonstore::{Options, Store, block_on};
+
 use super::{filled, program};
 
 fn script(dir: &Path, options: &[&str], text: &str) -> Output {
@@ -139,6 +141,58 @@ fn with_keep_going_the_rest_is_done_and_the_code_says_so() {
          line 3:\n  find people {\"a\" 1}\n                   ^ no JSON: expected `:`\nError: 2 commands failed\n",
     );
     check("get people 1\n", &["--keep-going"], true, ADA, "");
+}
+
+#[test]
+fn how_the_store_does() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let text = "health\n.slow 0\nfind people {\"name\": \"Ada\"}\nslow\ntop --count 1\nmetrics\nmetrics --prometheus\n.mode table\nslow\ntop --count 2 --every 0.01\n";
+    let done = script(dir.path(), &[], text);
+    let stdout = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(stdout.contains("\"score\":"), "{stdout}");
+    assert!(stdout.contains("\"shape\":\"\\\"name\\\" = String\""), "{stdout}");
+    assert!(stdout.contains("# TYPE jsonstore_commits_total counter"), "{stdout}");
+    assert!(stdout.contains("ms  find people: \"name\" = String\n"), "{stdout}");
+    assert_eq!(stdout.matches("per second").count(), 2, "{stdout}");
+    assert_eq!(stdout.lines().filter(|line| line.starts_with("find ")).count(), 2, "{stdout}");
+}
+
+/// What another program wrote is read without touching its store.
+#[test]
+fn a_report_is_read_without_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, report) = (dir.path().join("store"), dir.path().join("report.json"));
+    filled(&path);
+    let store = block_on(Store::open(Options::new(&path))).unwrap();
+    store.set_slow_query(Some(std::time::Duration::ZERO));
+    let people = store.collection("people").unwrap();
+    block_on(people.find(hearth_jsonstore::Filter::default()).collect()).unwrap();
+    std::fs::write(&report, store.report(None).1.to_string()).unwrap();
+    let ask = |command: &str, from: bool| {
+        let mut program = program();
+        program.arg(&path).arg(command);
+        if command == "top" {
+            program.args(["--count", "1"]);
+        }
+        if from {
+            program.arg("--from").arg(&report);
+        }
+        program.output().unwrap()
+    };
+    for (command, want) in [("top", "per second"), ("slow", "find people"), ("health", "of 100")] {
+        let done = ask(command, true);
+        let stdout = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success() && stdout.contains(want), "{command}: {stdout}");
+        // Only one process can have it open.
+        let done = ask(command, false);
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        let says = if command == "health" { "cannot open" } else { "--from" };
+        assert!(!done.status.success() && stderr.contains(says), "{command}: {stderr}");
+    }
+    std::fs::write(&report, "{").unwrap();
+    assert!(String::from_utf8_lossy(&ask("slow", true).stderr).contains("is no report"));
 }
 
 #[test]
