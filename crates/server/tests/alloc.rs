@@ -36,7 +36,8 @@ static ALLOCATOR: Counting = Counting;
 
 /// The allocations of each of many requests on one connection.
 fn cost(options: &str, fields: &str) -> f64 {
-    const REQUESTS: u32 = 200;
+    // So many that what is done once a second, some 15 allocations, is not taken for theirs.
+    const REQUESTS: u32 = 800;
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("index.html"), "<p>hello</p>\n".repeat(20)).unwrap();
     let root = dir.path().display();
@@ -87,7 +88,7 @@ fn a_file_from_memory_allocates_nothing() {
         ),
     ] {
         let each = cost(&options, fields);
-        // The once-a-second work of caches and logs may fall into the measurement.
+        // The once-a-second work of caches and logs falls into the measurement on a busy machine.
         assert!(each < 0.05, "{name}: {each} allocations for each request");
     }
 }
