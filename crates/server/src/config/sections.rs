@@ -82,8 +82,8 @@ words! {
 section! {
     /// What is served for some hosts.
     pub struct Site {
-        /// The host names: `example.com`, or `*.example.com` for every name one label longer. A site
-        /// without any answers for all hosts that no other site names.
+        /// The host names: `example.com`, or `*.example.com` for every name beneath that, of which certificates
+        /// cover those one label longer. A site without any answers for all hosts that no other site names.
         hosts: Vec<Spanned<String>> = Vec::new(),
         /// The folder whose files are served.
         root: Option<Spanned<PathBuf>> = None,

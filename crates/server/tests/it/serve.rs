@@ -115,6 +115,7 @@ fn sites_by_host() {
     assert_eq!(home.header("x-frame-options"), Some("DENY"));
     assert_eq!(get(address, "EXAMPLE.test:8080", "/").text(), "<h1>home</h1>\n");
     assert_eq!(get(address, "www.example.test", "/").text(), "<h1>docs</h1>\n");
+    assert_eq!(get(address, "a.b.example.test", "/").text(), "<h1>docs</h1>\n");
     let other = get(address, "other.test", "/a?b=c");
     assert_eq!(other.header("location"), Some("http://example.test/a?b=c"));
     let missing = get(address, "example.test", "/missing");
