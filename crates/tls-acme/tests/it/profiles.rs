@@ -38,14 +38,14 @@ fn many_orders_of_a_profile() {
         return;
     };
     let count = if is_long() { 500 } else { 25 };
-    for (nonce_reject, authz_reuse) in [(0, 0), (30, 100)] {
-        let manners = Manners { nonce_reject, authz_reuse, wants_eab: false };
+    // Where authorizations are used again Pebble 2.10 locks itself up now and then, in a store of its own.
+    for nonce_reject in [0, 30] {
+        let manners = Manners { nonce_reject, ..Manners::default() };
         let pebble = Pebble::start_program(Path::new(&program), manners);
         let begin = Instant::now();
         tokio::runtime::Runtime::new().unwrap().block_on(order(&pebble, count));
         println!(
-            "{count} orders of a profile, {nonce_reject} % nonces refused, {authz_reuse} % authorizations reused: \
-             {:.1} s, (orders, certificates) {:?}",
+            "{count} orders of a profile, {nonce_reject} % nonces refused: {:.1} s, (orders, certificates) {:?}",
             begin.elapsed().as_secs_f64(),
             pebble.counts()
         );
