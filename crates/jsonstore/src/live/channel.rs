@@ -1,6 +1,7 @@
 //! Waking those whom a commit concerns.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     future::poll_fn,
     hash::Hasher,
@@ -22,6 +23,8 @@ use crate::{
 
 /// Values of one `$in` that are listened for one by one; with more, every change is.
 const VALUES_MAX: usize = 100;
+/// What a thread keeps for encoding values.
+const SCRATCH_BYTES_MAX: usize = 4096;
 
 /// Those who listen to a collection.
 #[derive(Debug, Default)]
@@ -212,13 +215,20 @@ fn interest(expr: &Expr) -> Interest {
 }
 
 fn address(path: &Path, value: &[u8]) -> Option<Address> {
-    let mut encoded = Vec::with_capacity(32);
-    key::encode(value, &mut encoded)?;
-    let mut hash = Xxh3::new();
-    hash.write(path.as_str().as_bytes());
-    hash.write_u8(0);
-    hash.write(&encoded);
-    Some(hash.finish())
+    thread_local! {
+        // Every commit of a followed collection comes here: it need not allocate.
+        static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    ENCODED.with_borrow_mut(|encoded| {
+        encoded.clear();
+        key::encode(value, encoded)?;
+        let mut hash = Xxh3::new();
+        hash.write(path.as_str().as_bytes());
+        hash.write_u8(0);
+        hash.write(encoded);
+        encoded.shrink_to(SCRATCH_BYTES_MAX);
+        Some(hash.finish())
+    })
 }
 
 #[cfg(test)]

@@ -195,3 +195,18 @@ fn watching_ends_at_enter() {
     terminal.press(CTRL_D);
     terminal.leaves_well();
 }
+
+#[test]
+fn top_looks_again_until_enter() {
+    let dir = store();
+    let mut terminal = Terminal::open(dir.path());
+    terminal.press("top --every 0.05").press(ENTER);
+    // Each look clears the screen and begins at its top.
+    for _ in 0..2 {
+        terminal.expect("\x1b[H\x1b[J").expect("per second").expect("Enter ends it");
+    }
+    terminal.press(ENTER).expect("> ");
+    terminal.press("get people 2").press(ENTER).expect("Grace").expect("> ");
+    terminal.press(CTRL_D);
+    terminal.leaves_well();
+}
