@@ -154,13 +154,32 @@ impl Memtable {
         shard
             .range::<dyn Keyed, _>((from, to))
             .take(limit)
-            .map(|(k, value)| Entry {
-                key: k.key.clone(),
-                seq: k.seq,
-                value: value.clone(),
-                packed: None,
-            })
+            .map(|(key, value)| entry(key, value))
             .collect()
+    }
+
+    /// Up to `limit` entries of the keys from `from` on, the last first: those before (`to`, `seq`), or
+    /// of all keys.
+    pub(crate) fn chunk_back(
+        &self,
+        keyspace: u32,
+        from: &[u8],
+        to: Option<(&[u8], u64)>,
+        limit: usize,
+    ) -> Vec<Entry> {
+        if to.is_some_and(|(to, seq)| to < from || (to == from && seq == u64::MAX)) {
+            return Vec::new();
+        }
+        let Some(shard) = self.shard(keyspace) else { return Vec::new() };
+        let shard = shard.0.read();
+        let (from, end) = (Probe::new(from, u64::MAX), to.map(|(to, seq)| Probe::new(to, seq)));
+        let from = Bound::Included(&from as &dyn Keyed);
+        let to = match &end {
+            Some(end) => Bound::Excluded(end as &dyn Keyed),
+            None => Bound::Unbounded,
+        };
+        let range = shard.range::<dyn Keyed, _>((from, to));
+        range.rev().take(limit).map(|(key, value)| entry(key, value)).collect()
     }
 
     /// How many versions lie in a range of keys; counts no further than `limit`, and guesses then.
@@ -215,6 +234,10 @@ impl Memtable {
     pub(crate) fn first_lsn(&self) -> u64 {
         self.first_lsn.load(Relaxed)
     }
+}
+
+fn entry(key: &MemKey, value: &Option<Bytes>) -> Entry {
+    Entry { key: key.key.clone(), seq: key.seq, value: value.clone(), packed: None }
 }
 
 fn entry_bytes(key: &Bytes, value: Option<&Bytes>) -> usize {

@@ -164,6 +164,13 @@ mod tests {
                 let inside = |(key, _): &&(Bytes, u64)| key[..] >= from[..] && key[..] < to[..];
                 let part: Vec<_> = all.iter().filter(inside).cloned().collect();
                 assert_eq!(keys(&from, Some(&to)), part);
+                let mut iter = core.range_back(keyspace, &from, Some(&to), seq).unwrap();
+                let mut back = Vec::new();
+                while let Some(entry) = iter.next_visible().unwrap() {
+                    back.push((entry.key, entry.seq));
+                }
+                back.reverse();
+                assert_eq!(back, part);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     expiry::Hide,
     jb1,
-    lsm::{MergeIter, Tree},
+    lsm::{MergeBack, MergeIter, Tree},
 };
 
 /// Memory that a thread keeps for the next document.
@@ -205,6 +205,18 @@ impl Core {
     ) -> Result<MergeIter> {
         let (tree, at) = self.moment(View::Snapshot(snapshot))?;
         tree.range(keyspace, from, to, at)
+    }
+
+    /// The same, the last first.
+    pub(crate) fn range_back(
+        &self,
+        keyspace: u32,
+        from: &[u8],
+        to: Option<&[u8]>,
+        snapshot: u64,
+    ) -> Result<MergeBack> {
+        let (tree, at) = self.moment(View::Snapshot(snapshot))?;
+        tree.range_back(keyspace, from, to, at)
     }
 }
 

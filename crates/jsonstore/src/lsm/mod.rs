@@ -1,5 +1,6 @@
 //! The tree: memtables over levels of segments, newest first.
 
+mod back;
 mod batch;
 mod compact;
 mod merge;
@@ -16,6 +17,7 @@ use crate::{
 };
 
 pub(crate) use self::{
+    back::MergeBack,
     batch::Batch,
     compact::{GcRule, Output, OutputConfig, Plan, pick, plan_l0, run, segment_path},
     merge::{MergeIter, Source},

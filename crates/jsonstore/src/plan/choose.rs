@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) has_residual: bool,
     /// It comes in the order that is asked for.
     pub(crate) is_ordered: bool,
+    /// Ranges are gone through from their ends.
+    pub(crate) is_backward: bool,
     /// The index alone can answer.
     pub(crate) is_covered: bool,
     /// Entries or documents that it expects to look at.
@@ -151,6 +153,7 @@ fn by_text(
         access: Access::Ids(ids.iter().map(|id| KeyRange::prefix(id.to_vec())).collect()),
         has_residual: true,
         is_ordered: sort.is_empty() || by_id,
+        is_backward: false,
         is_covered: false,
     })
 }
@@ -212,14 +215,14 @@ impl<'a> Planner<'a> {
             .reduce(|a, b| a.intersect(&b))
             .map_or_else(|| vec![KeyRange::all()], |ranges| ranges.0);
         let has_residual = !self.is_all || on_id.count() != self.conditions.len();
-        let sort = &self.query.sort.fields;
-        let by_id =
-            matches!(&sort[..], [first, ..] if first.path.as_str() == "_id" && first.ascending);
+        // Ids are unique: nothing that comes behind one in a sort matters.
+        let by_id = self.query.sort.fields.first().filter(|first| first.path.as_str() == "_id");
         let rows = rows.map_or_else(|| self.estimate(keyspace, &ranges), Ok)?;
         Ok(Plan {
             access: Access::Ids(ranges),
             has_residual,
-            is_ordered: sort.is_empty() || by_id,
+            is_ordered: self.query.sort.is_empty() || by_id.is_some(),
+            is_backward: by_id.is_some_and(|by_id| !by_id.ascending),
             is_covered: false,
             rows,
             cost: 0.0,
@@ -229,9 +232,9 @@ impl<'a> Planner<'a> {
     /// `None` if the index cannot answer; `rows` as in `by_ids`.
     fn by_index(&self, index: &Arc<BTreeIndex>, rows: Option<u64>) -> Result<Option<Plan>> {
         let scan = self.scan(index, &self.conditions);
-        let sort = self.order(index, &scan);
+        let order = self.order(index, &scan);
         let is_sparse_safe = !index.is_sparse() || scan.excludes_missing;
-        if !is_sparse_safe || (scan.fields == 0 && !sort) {
+        if !is_sparse_safe || (scan.fields == 0 && order.is_none()) {
             return Ok(None);
         }
         let has_residual = !(self.is_all && scan.is_exact && scan.used == self.conditions.len());
@@ -245,7 +248,8 @@ impl<'a> Planner<'a> {
                 entries,
             }),
             has_residual,
-            is_ordered: sort || self.query.sort.is_empty(),
+            is_ordered: order.is_some() || self.query.sort.is_empty(),
+            is_backward: order == Some(Direction::Backward),
             is_covered,
             rows: entries,
             cost: 0.0,
@@ -281,6 +285,7 @@ impl<'a> Planner<'a> {
             access: Access::Union(scans),
             has_residual: true,
             is_ordered: self.query.sort.is_empty(),
+            is_backward: false,
             is_covered: false,
             cost: 0.0,
         }))
@@ -349,22 +354,29 @@ impl<'a> Planner<'a> {
         scan
     }
 
-    /// Whether the entries come in the order that is asked for.
-    fn order(&self, index: &BTreeIndex, scan: &Scan) -> bool {
+    /// In which direction the entries come in the order that is asked for, if in any.
+    fn order(&self, index: &BTreeIndex, scan: &Scan) -> Option<Direction> {
         let sort = &self.query.sort.fields;
         if sort.is_empty() || index.is_multikey() || is_lossy(index) {
-            return false;
+            return None;
         }
         // Several ranges follow one another in the order of the field in which they differ.
         if scan.ranges.len() > 1 && scan.fields > scan.fixed + 1 {
-            return false;
+            return None;
         }
         let fields = index.fields();
         let fixed = |path: &Path| fields[..scan.fixed].iter().any(|field| field.path == *path);
         let mut rest = fields[scan.fixed..].iter();
-        sort.iter().filter(|by| !fixed(&by.path)).all(|by| {
-            rest.next().is_some_and(|f| f.path == by.path && f.descending != by.ascending)
-        })
+        let mut direction = None;
+        for by in sort.iter().filter(|by| !fixed(&by.path)) {
+            let field = rest.next().filter(|field| field.path == by.path)?;
+            let wanted = match field.descending == by.ascending {
+                true => Direction::Backward,
+                false => Direction::Forward,
+            };
+            (*direction.get_or_insert(wanted) == wanted).then_some(())?;
+        }
+        Some(direction.unwrap_or(Direction::Forward))
     }
 
     fn is_covered(&self, index: &BTreeIndex, has_residual: bool) -> bool {
@@ -420,6 +432,12 @@ impl<'a> Planner<'a> {
             plan.cost = reading + sorting;
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Backward,
+    Forward,
 }
 
 /// Ranges of one index, and how they came about.

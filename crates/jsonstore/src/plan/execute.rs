@@ -326,7 +326,7 @@ impl Execution {
         self.check_limits(core)?;
         let size = self.batch_size();
         let (plan, seq) = (&self.plan, self.seq);
-        let source = self.source.get_or_insert_with(|| Source::new(&plan.access, plan.is_covered));
+        let source = self.source.get_or_insert_with(|| Source::new(plan));
         let next = source.next(core, self.keyspace, seq, &self.hidden, size)?;
         let Some((rows, entries)) = next else { return Ok(None) };
         self.actuals.entries += entries;

@@ -38,7 +38,7 @@ impl Explanation {
     }
 
     /// `plan` with `access` (`index`, `ids` or `union`), `index`, `ranges`, `estimate`, `cost`,
-    /// `sorts`, `covered`, `filters`; `rejected` with the same of the others; `actual` if the query
+    /// `sorts`, `covered`, `filters`, `backward`; `rejected` with the same of the others; `actual` if the query
     /// was run: `entries` and `documents` looked at, `returned`, `plans_given_up`.
     pub fn json(&self) -> &Value {
         &self.json
@@ -72,7 +72,7 @@ impl std::fmt::Display for Explanation {
                     line += &format!(" {}", plan[name]);
                 }
             }
-            for name in ["filters", "sorts", "covered"] {
+            for name in ["filters", "sorts", "covered", "backward"] {
                 if plan[name] == true {
                     line += &format!(", {name}");
                 }
@@ -114,6 +114,7 @@ impl std::fmt::Display for PlanSummary<'_> {
             (", filters", plan.has_residual),
             (", sorts", !plan.is_ordered),
             (", covered", plan.is_covered),
+            (", backward", plan.is_backward),
         ] {
             if holds {
                 f.write_str(name)?;
@@ -130,6 +131,7 @@ fn plan(plan: &Plan) -> Value {
         "sorts": !plan.is_ordered,
         "filters": plan.has_residual,
         "covered": plan.is_covered,
+        "backward": plan.is_backward,
     });
     match &plan.access {
         Access::Ids(ranges) => {

@@ -9,14 +9,15 @@ use bytes::Bytes;
 
 use super::{
     bounds::KeyRange,
-    choose::{Access, IndexScan},
+    choose::{Access, IndexScan, Plan},
     execute::{Found, FoundValue},
 };
 use crate::{
     engine::{Core, View},
     error::Result,
     index::BTreeIndex,
-    lsm::MergeIter,
+    lsm::{MergeBack, MergeIter},
+    memtable::Entry,
 };
 
 /// Rows that a plan yields, one batch after the other.
@@ -43,10 +44,12 @@ pub(crate) struct Rows {
 }
 
 impl Source {
-    pub(crate) fn new(access: &Access, is_covered: bool) -> Self {
-        let one = |scan: &IndexScan| (Arc::clone(&scan.index), Ranges::new(&scan.ranges));
-        match access {
-            Access::Ids(ranges) => Self::Ids(Ranges::new(ranges)),
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let ranges = |ranges: &[KeyRange]| Ranges::new(ranges, plan.is_backward);
+        let one = |scan: &IndexScan| (Arc::clone(&scan.index), ranges(&scan.ranges));
+        let is_covered = plan.is_covered;
+        match &plan.access {
+            Access::Ids(ids) => Self::Ids(ranges(ids)),
             Access::Index(scan) => Self::Index {
                 scans: [one(scan)].into(),
                 seen: scan.index.is_multikey().then(HashSet::new),
@@ -117,16 +120,36 @@ impl Source {
     }
 }
 
-/// Ranges of a keyspace that are gone through in their order.
+/// Ranges of a keyspace that are gone through in their order, or all of it backward.
 #[derive(Debug)]
 pub(crate) struct Ranges {
     rest: VecDeque<KeyRange>,
-    current: Option<MergeIter>,
+    current: Option<Walk>,
+    is_backward: bool,
+}
+
+#[derive(Debug)]
+enum Walk {
+    Backward(MergeBack),
+    Forward(MergeIter),
+}
+
+impl Walk {
+    fn next_visible(&mut self) -> Result<Option<Entry>> {
+        match self {
+            Self::Backward(iter) => iter.next_visible(),
+            Self::Forward(iter) => iter.next_visible(),
+        }
+    }
 }
 
 impl Ranges {
-    fn new(ranges: &[KeyRange]) -> Self {
-        Self { rest: ranges.iter().cloned().collect(), current: None }
+    fn new(ranges: &[KeyRange], is_backward: bool) -> Self {
+        let mut rest: VecDeque<KeyRange> = ranges.iter().cloned().collect();
+        if is_backward {
+            rest.make_contiguous().reverse();
+        }
+        Self { rest, current: None, is_backward }
     }
 
     /// Up to `size` entries; none at the end.
@@ -136,13 +159,18 @@ impl Ranges {
         keyspace: u32,
         snapshot: u64,
         size: usize,
-    ) -> Result<Vec<crate::memtable::Entry>> {
+    ) -> Result<Vec<Entry>> {
         let mut out = Vec::new();
         while out.len() < size {
             let Some(iter) = &mut self.current else {
                 let Some(range) = self.rest.pop_front() else { break };
                 let (from, to) = range.keys();
-                self.current = Some(core.range(keyspace, &from, to.as_deref(), snapshot)?);
+                let to = to.as_deref();
+                self.current = Some(if self.is_backward {
+                    Walk::Backward(core.range_back(keyspace, &from, to, snapshot)?)
+                } else {
+                    Walk::Forward(core.range(keyspace, &from, to, snapshot)?)
+                });
                 continue;
             };
             match iter.next_visible()? {

@@ -4,6 +4,7 @@
 //! one by one with what was learnt of the keyspace, so a read decompresses one document, not a block,
 //! and the block cache holds the small form.
 
+mod back;
 mod block;
 mod build;
 mod compress;
@@ -12,6 +13,7 @@ mod read;
 mod symbols;
 
 pub(crate) use self::{
+    back::SegmentBack,
     build::{SegmentBuilder, SegmentInfo},
     compress::{Dictionaries, Packed},
     read::{Pinned, Segment, SegmentIter, keyspace_of},

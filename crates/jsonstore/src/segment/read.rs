@@ -261,7 +261,21 @@ impl Segment {
         self.open.get().and_then(|open| open.map.as_ref())
     }
 
-    fn bad_block(&self, kind: u8) -> Error {
+    /// The block that says where the others are.
+    pub(super) fn top(&self) -> Result<Bytes> {
+        Ok(self.open()?.top.clone())
+    }
+
+    pub(super) fn cached_block(&self, kind: u8, handle: Handle) -> Result<Bytes> {
+        self.block(self.open()?, kind, handle)
+    }
+
+    /// What a value is that is stored like this.
+    pub(super) fn stored_value(&self, kind: ValueKind, stored: &Bytes) -> Result<Option<Bytes>> {
+        self.value(self.open()?, kind, stored, || stored.clone())
+    }
+
+    pub(super) fn bad_block(&self, kind: u8) -> Error {
         Error::corrupt(&self.name, 0, format!("a block of kind {kind} is malformed"))
     }
 
@@ -426,7 +440,7 @@ pub(crate) fn keyspace_of(full_key: &[u8]) -> u32 {
     full_key.first_chunk::<4>().map_or(0, |b| u32::from_be_bytes(*b))
 }
 
-fn decode_handle(bytes: &[u8]) -> Option<Handle> {
+pub(super) fn decode_handle(bytes: &[u8]) -> Option<Handle> {
     let mut reader = Reader::new(bytes);
     let offset = reader.varint()?;
     let len = u32::try_from(reader.varint()?).ok()?;

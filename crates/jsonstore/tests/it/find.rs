@@ -184,6 +184,39 @@ proptest! {
 }
 
 #[test]
+fn an_order_against_an_index_reads_it_backward() {
+    let (_dir, store) = store();
+    let posts = store.collection("posts").unwrap();
+    let documents: Vec<Value> =
+        (0..2000).map(|i| json!({"group": i % 3, "sub": {"at": i * 7919 % 2000}})).collect();
+    write(&posts, &documents);
+    block_on(posts.create_index(Index::on("sub.at"))).unwrap();
+    block_on(posts.create_index(Index::on("group").and_descending("sub.at"))).unwrap();
+    block_on(store.checkpoint()).unwrap();
+    block_on(posts.put(&json!({"_id": 9999, "group": 1, "sub": {"at": 5000}}))).unwrap();
+    let newest = |query: Value, sort: Value, index: &str| {
+        let find = || posts.find(filter(&query)).sort(Sort::from_json(&sort).unwrap()).limit(20);
+        let explained = block_on(find().explain_analyze()).unwrap();
+        let (plan, actual) = (&explained.json()["plan"], &explained.json()["actual"]);
+        assert_eq!((&plan["sorts"], &plan["backward"]), (&json!(false), &json!(true)), "{plan}");
+        assert_eq!(explained.index().unwrap_or("_id"), index);
+        assert_eq!(actual["documents"], 20, "{explained}");
+        block_on(find().collect()).unwrap().iter().map(Document::value).collect::<Vec<_>>()
+    };
+    let found = newest(json!({}), json!({"sub.at": -1}), "sub_at");
+    let at: Vec<_> = found.iter().map(|d| d["sub"]["at"].as_u64().unwrap()).collect();
+    assert_eq!(at, [vec![5000], (1981..2000).rev().collect()].concat());
+    newest(json!({"group": 1}), json!({"sub.at": 1}), "group_sub_at_desc");
+    newest(
+        json!({"group": {"$in": [0, 2]}}),
+        json!([{"group": -1}, {"sub.at": 1}]),
+        "group,sub.at",
+    );
+    let last = newest(json!({}), json!([{"_id": -1}, {"group": 1}]), "_id");
+    assert_eq!(last[..2].iter().map(|d| &d["_id"]).collect::<Vec<_>>(), [9999, 1999]);
+}
+
+#[test]
 fn a_transaction_finds_its_own_changes() {
     let (_dir, store) = store();
     let people = store.collection("people").unwrap();
