@@ -210,7 +210,7 @@ fn an_order_against_an_index_reads_it_backward() {
     newest(
         json!({"group": {"$in": [0, 2]}}),
         json!([{"group": -1}, {"sub.at": 1}]),
-        "group,sub.at",
+        "group_sub_at_desc",
     );
     let last = newest(json!({}), json!([{"_id": -1}, {"group": 1}]), "_id");
     assert_eq!(last[..2].iter().map(|d| &d["_id"]).collect::<Vec<_>>(), [9999, 1999]);
