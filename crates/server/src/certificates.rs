@@ -1,6 +1,6 @@
 //! From the configuration to who has certificates.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::SystemTime};
 
 use hearth_netsvc::{
     ddns::{Dns01, Dns01Error, Dns01Record, ProviderContext, Remedy},
@@ -26,7 +26,7 @@ use crate::{
 /// Why there is none, in a sentence.
 pub fn manager(acme: &Acme, ddns: Option<&Ddns>) -> Result<Manager, String> {
     let mut options = ManagerOptions::new(storage(acme)?);
-    options.authorities = vec![authority(acme)?];
+    options.authorities = authorities(acme)?;
     options.contact = acme.email.iter().cloned().collect();
     options.challenges = challenges(acme, ddns)?;
     if !acme.allow.is_empty() || acme.ask.is_some() {
@@ -100,24 +100,46 @@ pub fn storage(acme: &Acme) -> Result<Arc<dyn Storage>, String> {
     Ok(Arc::new(FileStorage::open(folder).map_err(|error| failed(&error))?))
 }
 
-fn authority(acme: &Acme) -> Result<Authority, String> {
-    let mut authority = if acme.directory == LETS_ENCRYPT {
+/// Those who are asked, best first.
+fn authorities(acme: &Acme) -> Result<Vec<Authority>, String> {
+    let mut first = authority(&acme.directory, acme.ca_file.as_ref(), acme.eab.as_ref())?;
+    if let Some(staging) = &acme.staging {
+        first.staging = Some(staging.clone());
+    }
+    let mut all = vec![first];
+    for other in &acme.fallback {
+        let mut next = authority(&other.directory, other.ca_file.as_ref(), other.eab.as_ref())?;
+        // One of another path on the same host has an account of its own.
+        while let Some(same) = all.iter().find(|known| known.name == next.name) {
+            if same.directory == next.directory {
+                return Err(format!("`{}` is among the authorities twice", next.directory));
+            }
+            next.name.push_str("-2");
+        }
+        all.push(next);
+    }
+    Ok(all)
+}
+
+fn authority(
+    directory: &str,
+    ca_file: Option<&PathBuf>,
+    eab: Option<&(String, String)>,
+) -> Result<Authority, String> {
+    let mut authority = if directory == LETS_ENCRYPT {
         Authority::lets_encrypt()
     } else {
         // The account's file is named after the host.
-        let host = acme.directory.trim_start_matches("https://").split('/').next();
+        let host = directory.trim_start_matches("https://").split('/').next();
         let keep =
             |char: char| if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '-' };
         let name: String = host.unwrap_or_default().chars().map(keep).collect();
-        Authority::new(name, &acme.directory)
+        Authority::new(name, directory)
     };
-    if let Some(staging) = &acme.staging {
-        authority.staging = Some(staging.clone());
-    }
-    if let Some(file) = &acme.ca_file {
+    if let Some(file) = ca_file {
         authority.roots = Roots::File(file.clone());
     }
-    if let Some((id, key)) = &acme.eab {
+    if let Some((id, key)) = eab {
         authority.eab = Some(Eab::new(id, key).map_err(|error| error.to_string())?);
     }
     Ok(authority)
@@ -214,5 +236,39 @@ fn told(error: &Dns01Error) -> SolverError {
         }
         Dns01Error::NotPropagated(_) | Dns01Error::Lookup { .. } => SolverError::new(text),
         _ => SolverError::permanent(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::network::Fallback;
+
+    fn other(directory: &str, eab: Option<(&str, &str)>) -> Fallback {
+        let eab = eab.map(|(id, key)| (id.to_owned(), key.to_owned()));
+        Fallback { directory: directory.to_owned(), ca_file: None, eab }
+    }
+
+    #[test]
+    fn authorities_are_asked_in_turn() {
+        let mut acme = Acme { staging: Some("https://trial.test/".to_owned()), ..Acme::default() };
+        acme.fallback = vec![
+            other("https://ca.test/one", Some(("kid", "a2V5"))),
+            other("https://CA.test/two", None),
+        ];
+        let all = authorities(&acme).unwrap();
+        let shown: Vec<_> = all.iter().map(|one| (&one.name[..], &one.directory[..])).collect();
+        let wanted = [
+            ("letsencrypt", LETS_ENCRYPT),
+            ("ca-test", "https://ca.test/one"),
+            ("ca-test-2", "https://CA.test/two"),
+        ];
+        assert_eq!(shown, wanted, "accounts of their own");
+        assert_eq!(all[0].staging, acme.staging);
+        assert!(all[1].eab.is_some() && all[2].eab.is_none() && all[1].staging.is_none());
+        acme.fallback.push(other("https://ca.test/one", None));
+        assert!(authorities(&acme).unwrap_err().contains("twice"));
+        acme.fallback = vec![other("https://ca.test/one", Some(("kid", "?")))];
+        assert!(authorities(&acme).unwrap_err().contains("base64"));
     }
 }

@@ -94,10 +94,8 @@ impl LocalCa {
         let _lock =
             crate::storage::lock_within(storage.as_ref(), "local-ca", 10 * Duration::from_secs(1))
                 .await?;
-        if let Some(root) = storage.load(ROOT).await? {
-            let key = storage.load(ROOT_KEY).await?.unwrap_or_default();
-            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-            return Self::from_pem(text(root), &text(key));
+        if let Some(found) = Self::load(storage.as_ref()).await? {
+            return Ok(found);
         }
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -110,6 +108,17 @@ impl LocalCa {
         storage.store(ROOT_KEY, key.serialize_pem().as_bytes()).await?;
         storage.store(ROOT, root_pem.as_bytes()).await?;
         Self::from_pem(root_pem, &key.serialize_pem())
+    }
+
+    /// The authority in `storage`, where somebody has made one.
+    ///
+    /// # Errors
+    /// [`LocalCaError::Damaged`], [`LocalCaError::Storage`].
+    pub async fn load(storage: &dyn Storage) -> Result<Option<Self>, LocalCaError> {
+        let Some(root) = storage.load(ROOT).await? else { return Ok(None) };
+        let key = storage.load(ROOT_KEY).await?.unwrap_or_default();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self::from_pem(text(root), &text(key)).map(Some)
     }
 
     /// An authority from PEM.
@@ -128,13 +137,16 @@ impl LocalCa {
         &self.root_pem
     }
 
-    /// A certificate for these names, for 90 days.
+    /// How many days a certificate of [`issue`](Self::issue) is good for.
+    pub const LIFE_DAYS: u32 = 90;
+
+    /// A certificate for these names.
     ///
     /// # Errors
     /// [`LocalCaError::Make`].
     pub fn issue(&self, names: &[Name], now: SystemTime) -> Result<PemPair, LocalCaError> {
         let key = KeyPair::generate()?;
-        let certificate = leaf(names, now, 90)?.signed_by(&key, &self.issuer)?;
+        let certificate = leaf(names, now, Self::LIFE_DAYS)?.signed_by(&key, &self.issuer)?;
         Ok(PemPair { chain_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 

@@ -56,6 +56,8 @@ enum Action {
     List,
     /// Make an authority of this machine's own, and say how to trust it
     Trust(TrustArgs),
+    /// Have a certificate from this machine's own authority, for names that no public one issues for
+    Local(LocalArgs),
     /// Keep a certificate that comes from elsewhere
     Import(ImportArgs),
 }
@@ -121,6 +123,16 @@ struct TrustArgs {
     /// Say it for this system
     #[arg(long, value_enum, default_value_t, value_name = "SYSTEM")]
     system: SystemArg,
+}
+
+#[derive(Debug, Args)]
+struct LocalArgs {
+    /// What it is for: host names such as nas.lan, IP addresses
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+    /// The folder that fullchain.pem and privkey.pem are written to
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -197,6 +209,7 @@ async fn act(args: &CertArgs, network: Network) -> Answer {
         Action::Revoke(args) => revoke(args, acme, &network).await,
         Action::List => list(&acme).await,
         Action::Trust(args) => trust(args, &acme).await,
+        Action::Local(args) => local(args, &acme).await,
         Action::Import(args) => import_files(args, &acme).await,
     };
     result.unwrap_or_else(Answer::refused)
@@ -219,8 +232,7 @@ async fn order(
     match outcome {
         Outcome::Done(stored) => {
             if let Some(folder) = &args.out {
-                write_out(folder, &stored)
-                    .map_err(|error| format!("{}: {error}", folder.display()))?;
+                write_out(folder, &stored.chain_pem, &stored.key_pem)?;
             }
             Ok(told(&stored))
         }
@@ -235,6 +247,8 @@ fn apply(args: &OrderArgs, acme: &mut Acme) {
     if let Some(directory) = &args.directory {
         acme.directory.clone_from(directory);
         acme.staging = None;
+        // Who names one wants no other.
+        acme.fallback.clear();
     }
     if let Some(challenge) = args.challenge {
         acme.challenge = Some(match challenge {
@@ -281,20 +295,23 @@ fn respond(args: &OrderArgs, acme: &Acme, manager: &Manager) -> Result<Option<Re
     }
 }
 
-fn write_out(folder: &Path, stored: &StoredCertificate) -> std::io::Result<()> {
-    fs::create_dir_all(folder)?;
-    fs::write(folder.join("fullchain.pem"), &stored.chain_pem)?;
-    let key = folder.join("privkey.pem");
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(key)?.write_all(stored.key_pem.as_bytes())
+fn write_out(folder: &Path, chain_pem: &str, key_pem: &str) -> Result<(), String> {
+    let write = || {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("fullchain.pem"), chain_pem)?;
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(folder.join("privkey.pem"))?.write_all(key_pem.as_bytes())
+    };
+    write().map_err(|error: std::io::Error| format!("{}: {error}", folder.display()))
 }
 
 async fn revoke(args: &RevokeArgs, mut acme: Acme, network: &Network) -> Result<Answer, String> {
     if let Some(directory) = &args.directory {
         acme.directory.clone_from(directory);
+        acme.fallback.clear();
     }
     if let Some(file) = &args.ca_file {
         acme.ca_file = Some(file.clone());
@@ -353,6 +370,25 @@ async fn trust(args: &TrustArgs, acme: &Acme) -> Result<Answer, String> {
     let path = path.display().to_string();
     let what = LocalCa::trust_instructions(system, &path);
     Ok(Answer::done(format!("the root is {path}; to trust it:\n{what}")).with("root", path))
+}
+
+/// Nothing renews what is had here: who wants it runs the command again, as often as wanted.
+async fn local(args: &LocalArgs, acme: &Acme) -> Result<Answer, String> {
+    let request = certificates::request(&args.names, acme)?;
+    let storage = certificates::storage(acme)?;
+    let now = SystemTime::now();
+    let told = |error| crate::outside::causes(&error);
+    let authority = LocalCa::load_or_create(&storage, now).await.map_err(told)?;
+    let pair = authority.issue(&request.names, now).map_err(told)?;
+    write_out(&args.out, &pair.chain_pem, &pair.key_pem)?;
+    let names: Vec<_> = request.names.iter().map(ToString::to_string).collect();
+    let (shown, folder) = (names.join(", "), args.out.display());
+    let human = format!(
+        "a certificate for {shown}, good for {} days: {folder}/fullchain.pem and {folder}/privkey.pem\n\
+         browsers trust it where `hearth cert trust` was followed",
+        LocalCa::LIFE_DAYS
+    );
+    Ok(Answer::done(human).with("names", names))
 }
 
 async fn import_files(args: &ImportArgs, acme: &Acme) -> Result<Answer, String> {

@@ -12,7 +12,8 @@ pub use self::{
     connections::Connections,
     limits::{H2Limits, Limits},
     network::{
-        Acme, Address, Challenge, Ddns, LETS_ENCRYPT, MapMethod, OnDemand, Outside, PortMap,
+        Acme, Address, Challenge, Ddns, FallbackAuthority, LETS_ENCRYPT, MapMethod, OnDemand,
+        Outside, PortMap,
     },
     sections::{
         AccessFormat, AccessLog, CacheRule, Compression, Config, Encoding, Listener, Log,

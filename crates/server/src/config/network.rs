@@ -34,8 +34,28 @@ section! {
         dns_hook: Option<Spanned<PathBuf>> = None,
         /// Where certificates and accounts are kept; not set: a folder of the machine's state.
         storage: Option<Spanned<PathBuf>> = None,
+        /// Other authorities, best first: asked after three failures that are not about the names.
+        fallback: Vec<Spanned<FallbackAuthority>> = Vec::new(),
         /// Names that certificates are had for when somebody asks for them.
         on_demand: OnDemand = OnDemand::default(),
+    }
+}
+
+entry! {
+    /// An authority that is asked where the one before it fails.
+    pub struct FallbackAuthority {
+        required {
+            /// The authority's directory.
+            directory: Spanned<String>,
+        }
+        optional {
+            /// The root of a private authority's own HTTPS certificate, in PEM form.
+            ca_file: Option<Spanned<PathBuf>>,
+            /// Key identifier of the external account binding that some authorities want.
+            eab_key_id: Option<Spanned<String>>,
+            /// Its HMAC key, in base64.
+            eab_hmac_key: Option<Spanned<Secret<String>>>,
+        }
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Acme {
     pub challenge: Option<Challenge>,
     /// Key identifier and HMAC key of an external account binding.
     pub eab: Option<(String, String)>,
+    /// Who is asked where it fails, best first.
+    pub fallback: Vec<Fallback>,
     /// The profile.
     pub profile: Option<String>,
     /// The program that sets TXT records.
@@ -73,6 +75,17 @@ pub struct Acme {
     pub ask: Option<String>,
     /// How long a handshake waits for a certificate on demand.
     pub wait: Duration,
+}
+
+/// Who issues where the first authority fails.
+#[derive(Clone)]
+pub struct Fallback {
+    /// Its directory.
+    pub directory: String,
+    /// Who vouches for the directory.
+    pub ca_file: Option<PathBuf>,
+    /// Key identifier and HMAC key of an external account binding.
+    pub eab: Option<(String, String)>,
 }
 
 /// Who is told this machine's address.
@@ -129,6 +142,7 @@ impl Default for Acme {
             ca_file: None,
             challenge: None,
             eab: None,
+            fallback: Vec::new(),
             profile: None,
             dns_hook: None,
             storage: crate::state::folder().join("certificates"),
@@ -186,9 +200,10 @@ fn probe(checks: &mut Checks<'_>, outside: &config::Outside) -> Option<Probe> {
 }
 
 fn acme(checks: &mut Checks<'_>, acme: &config::Acme) -> Acme {
-    for url in [Some(&acme.directory), acme.staging.as_ref()].into_iter().flatten() {
+    let others = acme.fallback.iter().map(|other| &other.directory);
+    for url in [Some(&acme.directory), acme.staging.as_ref()].into_iter().flatten().chain(others) {
         if !url.starts_with("https://") {
-            let message = format!("`{url}` is not a directory of an authority");
+            let message = format!("`{}` is not a directory of an authority", url.value());
             let help = "an authority is spoken to over TLS: begin with https://";
             checks.error(codes::SERVICE, message, url.span(), "", help);
         }
@@ -196,20 +211,8 @@ fn acme(checks: &mut Checks<'_>, acme: &config::Acme) -> Acme {
     if let Some(file) = &acme.ca_file {
         let _ = pem(checks, file);
     }
-    let eab = match (&acme.eab_key_id, &acme.eab_hmac_key) {
-        (Some(id), Some(key)) => Some((id.value().clone(), key.expose().clone())),
-        (Some(id), None) => {
-            let message = "`eab_key_id` without `eab_hmac_key`";
-            checks.error(codes::SERVICE, message, id.span(), "", "give both, or none");
-            None
-        }
-        (None, Some(key)) => {
-            let message = "`eab_hmac_key` without `eab_key_id`";
-            checks.error(codes::SERVICE, message, key.span(), "", "give both, or none");
-            None
-        }
-        (None, None) => None,
-    };
+    let eab = binding(checks, acme.eab_key_id.as_ref(), acme.eab_hmac_key.as_ref());
+    let fallback = acme.fallback.iter().map(|other| fallback(checks, other)).collect();
     for name in &acme.on_demand.allow {
         if let Err(error) = host::parse(name) {
             let message = format!("`{name}` is not a host name");
@@ -225,6 +228,7 @@ fn acme(checks: &mut Checks<'_>, acme: &config::Acme) -> Acme {
         ca_file: acme.ca_file.as_ref().map(|path| checks.resolve(path)),
         challenge: acme.challenge.as_ref().map(|challenge| **challenge),
         eab,
+        fallback,
         profile: text(&acme.profile),
         dns_hook: acme.dns_hook.as_ref().map(|path| checks.resolve(path)),
         storage: storage.unwrap_or_else(|| Acme::default().storage),
@@ -232,6 +236,33 @@ fn acme(checks: &mut Checks<'_>, acme: &config::Acme) -> Acme {
         ask: text(&acme.on_demand.ask),
         wait: acme.on_demand.wait.get(),
     }
+}
+
+fn fallback(checks: &mut Checks<'_>, other: &config::FallbackAuthority) -> Fallback {
+    if let Some(file) = &other.ca_file {
+        let _ = pem(checks, file);
+    }
+    Fallback {
+        directory: other.directory.value().clone(),
+        ca_file: other.ca_file.as_ref().map(|path| checks.resolve(path)),
+        eab: binding(checks, other.eab_key_id.as_ref(), other.eab_hmac_key.as_ref()),
+    }
+}
+
+/// An external account binding, of which both halves are there or none.
+fn binding(
+    checks: &mut Checks<'_>,
+    id: Option<&Spanned<String>>,
+    key: Option<&Spanned<Secret<String>>>,
+) -> Option<(String, String)> {
+    let (message, span) = match (id, key) {
+        (Some(id), Some(key)) => return Some((id.value().clone(), key.expose().clone())),
+        (Some(id), None) => ("`eab_key_id` without `eab_hmac_key`", id.span()),
+        (None, Some(key)) => ("`eab_hmac_key` without `eab_key_id`", key.span()),
+        (None, None) => return None,
+    };
+    checks.error(codes::SERVICE, message, span, "", "give both, or none");
+    None
 }
 
 fn ddns(checks: &mut Checks<'_>, ddns: &Spanned<config::Ddns>) -> Option<Ddns> {

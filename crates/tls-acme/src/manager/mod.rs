@@ -29,7 +29,7 @@ use crate::{
     authority::Authority,
     challenge::{AcmeResolver, Challenges, Http01, TlsAlpn01},
     clock::{Clock, SystemClock},
-    local_ca::self_signed,
+    local_ca::{LocalCa, self_signed},
     renewal::Reason,
     request::CertRequest,
     storage::{Storage, StorageError},
@@ -180,7 +180,8 @@ impl Manager {
     }
 
     /// Manages exactly these certificates from now on: what the storage has is served at once, what is
-    /// missing is had by [`run`](Self::run). Names that have no certificate get a self-signed one.
+    /// missing is had by [`run`](Self::run). Names that have no certificate get one of the [`LocalCa`] in the
+    /// storage, or a self-signed one where there is none.
     ///
     /// # Errors
     /// [`StorageError`] where the storage cannot be read; nothing has changed then.
@@ -201,7 +202,7 @@ impl Manager {
         let names: Vec<_> =
             requests.values().flat_map(|request| request.names.iter().cloned()).collect();
         if managed.len() < requests.len() || self.0.options.on_demand.is_some() {
-            self.make_fallback(&names);
+            self.make_fallback(&names).await;
         }
         *self.0.requests.lock() = requests;
         self.0.served.lock().managed = managed;
@@ -327,21 +328,26 @@ impl Manager {
         self.0.store.replace(map);
     }
 
-    fn make_fallback(&self, names: &[crate::Name]) {
-        let mut served = self.0.served.lock();
-        if served.fallback.is_some() {
+    async fn make_fallback(&self, names: &[crate::Name]) {
+        if self.0.served.lock().fallback.is_some() {
             return;
         }
-        match self_signed(names, self.0.options.clock.now()) {
-            Ok(pair) => {
-                let made = Certificate::from_pem_slices(
-                    pair.chain_pem.as_bytes(),
-                    pair.key_pem.as_bytes(),
-                );
-                served.fallback = made.ok();
+        let now = self.0.options.clock.now();
+        let pair = match LocalCa::load(self.storage()).await {
+            Ok(Some(authority)) => authority.issue(names, now),
+            Ok(None) => self_signed(names, now),
+            Err(error) => {
+                tracing::warn!(%error, "a certificate signs itself instead");
+                self_signed(names, now)
             }
-            Err(error) => tracing::error!(%error, "no self-signed certificate could be made"),
-        }
+        };
+        let made = match pair {
+            Ok(pair) => {
+                Certificate::from_pem_slices(pair.chain_pem.as_bytes(), pair.key_pem.as_bytes())
+            }
+            Err(error) => return tracing::error!(%error, "no certificate could be made here"),
+        };
+        self.0.served.lock().fallback = made.ok();
     }
 
     fn attend(&self, attention: Attention) {

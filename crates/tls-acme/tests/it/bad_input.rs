@@ -1,9 +1,18 @@
 //! Authorities that answer garbage, or never.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use hearth_tls_acme::{
-    Authority, CertRequest, Code, Manager, ManagerOptions, MemoryStorage, Outcome,
+    Authority, CertRequest, Code, LocalCa, Manager, ManagerOptions, MemoryStorage, Outcome, Storage,
+};
+use rustls::{
+    RootCertStore,
+    client::verify_server_cert_signed_by_trust_anchor,
+    pki_types::{CertificateDer, UnixTime, pem::PemObject as _},
+    server::ParsedCertificate,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -93,4 +102,41 @@ async fn a_site_without_an_authority_is_served() {
     assert_eq!(manager.attentions().first().map(|one| one.code), Some(Code::Unreachable));
     let served: Vec<_> = manager.cert_store().load().iter().map(|(name, _)| name).collect();
     assert_eq!(served, [""], "the self-signed one, as default");
+}
+
+/// Where this machine has an authority of its own, those who trust it see no warning until there is a better
+/// certificate; a damaged one keeps nobody from being served.
+#[tokio::test]
+async fn the_local_authority_stands_in() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let authority = LocalCa::load_or_create(&storage, SystemTime::now()).await.unwrap();
+    for is_damaged in [false, true] {
+        if is_damaged {
+            storage.store("local-ca/root.pem", b"?").await.unwrap();
+        }
+        let mut options = ManagerOptions::new(storage.clone());
+        options.challenges.http01 = true;
+        let manager = Manager::new(options);
+        manager.manage([CertRequest::new([name("nas.lan")]).unwrap()]).await.unwrap();
+        let map = manager.cert_store().load();
+        let (_, served) = map.iter().next().unwrap();
+        assert_eq!(served.names(), ["nas.lan".into()]);
+        let trusts = trusts(authority.root_pem(), &served.key().cert[0]);
+        assert_eq!(trusts, !is_damaged);
+    }
+}
+
+/// What a client decides that trusts this root.
+fn trusts(root_pem: &str, certificate: &CertificateDer<'_>) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(root_pem.as_bytes()).unwrap()).unwrap();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    verify_server_cert_signed_by_trust_anchor(
+        &ParsedCertificate::try_from(certificate).unwrap(),
+        &roots,
+        &[],
+        UnixTime::now(),
+        provider.signature_verification_algorithms.all,
+    )
+    .is_ok()
 }

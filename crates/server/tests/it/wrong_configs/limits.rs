@@ -84,6 +84,22 @@ pub(super) const ROWS: &[Row] = &[
         "give both, or none",
     ),
     row(
+        "half an account binding of another authority",
+        "[[sites]]\nroot = 'site'\n[[tls.acme.fallback]]\ndirectory = 'https://ca.test/'\neab_key_id = 'kid'\n",
+        "H-SRV-019",
+        "5:14",
+        "`eab_key_id` without `eab_hmac_key`",
+        "give both, or none",
+    ),
+    row(
+        "another authority in the clear",
+        "[[sites]]\nroot = 'site'\n[[tls.acme.fallback]]\ndirectory = 'http://ca.test/'\n",
+        "H-SRV-019",
+        "4:13",
+        "`http://ca.test/` is not a directory of an authority",
+        "https://",
+    ),
+    row(
         "no handshake in a turn",
         "connections.max_handshakes_per_turn = 0\n[[sites]]\nroot = 'site'\n",
         "H-SRV-012",
