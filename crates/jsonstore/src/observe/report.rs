@@ -84,9 +84,11 @@ impl Core {
     /// Whoever reads the file sees all of it, old or new. It need not survive a power cut.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let vfs = &self.options.vfs;
-        let aside = path.with_extension("tmp");
-        let file = vfs.open(&aside, OpenMode::Create)?;
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".tmp");
+        let aside = Path::new(&aside);
+        let file = vfs.open(aside, OpenMode::Create)?;
         write_all_at(&*file, bytes, 0)?;
-        vfs.rename(&aside, path)
+        vfs.rename(aside, path)
     }
 }

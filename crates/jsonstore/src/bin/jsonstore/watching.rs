@@ -7,7 +7,7 @@ use std::{
     fmt::Write as _,
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
@@ -18,11 +18,16 @@ use serde_json::Value;
 
 /// Slow queries that `top` shows.
 const SLOW_SHOWN: usize = 5;
+/// A report of a program that runs is at most five seconds old.
+const STALE_SECONDS: u64 = 15;
 
 #[derive(Debug, Args)]
 pub(super) struct HealthCommand {
     #[command(flatten)]
     source: Source,
+    /// Fail below this score.
+    #[arg(long, value_name = "SCORE", default_value_t = 0)]
+    at_least: u64,
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +71,16 @@ impl Source {
 
 fn read(path: &Path) -> Result<Value> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{} is no report", path.display()))
+    let mut report: Value = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is no report", path.display()))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let written_ms = report["metrics"]["wall_ms"].as_u64().context("the report has no time")?;
+    let age_seconds = now.saturating_sub(written_ms) / 1000;
+    if age_seconds > STALE_SECONDS {
+        eprintln!("the report is {age_seconds} s old: is the program that writes it running?");
+    }
+    report["age_seconds"] = age_seconds.into();
+    Ok(report)
 }
 
 impl HealthCommand {
@@ -76,13 +90,17 @@ impl HealthCommand {
             (None, Some(store)) => store.health().json(),
             (None, None) => bail!("there is no store"),
         };
+        let score = health["score"].as_u64().context("the report has no score")?;
         if as_json {
             println!("{health}");
-            return Ok(());
+        } else {
+            let mut text = format!("health {score} of 100\n");
+            put_alerts(&health, &mut text);
+            print!("{text}");
         }
-        let mut text = format!("health {} of 100\n", health["score"]);
-        put_alerts(&health, &mut text);
-        print!("{text}");
+        if score < self.at_least {
+            bail!("the score is below {}", self.at_least);
+        }
         Ok(())
     }
 }
@@ -206,6 +224,9 @@ fn screen(report: &Value) -> String {
         metrics["sessions"],
         metrics["slow_queries_total"],
     );
+    if let Some(age) = report["age_seconds"].as_u64() {
+        let _ = writeln!(out, "as of {age} s ago\n");
+    }
     let _ = writeln!(
         out,
         "{:<12}{:>12}{:>12}{:>12}{:>12}{:>12}",

@@ -8,7 +8,7 @@ use hearth_jsonstore::{
 };
 use serde_json::json;
 
-use super::{real, simulated};
+use super::{captured, real, simulated};
 
 const CALM: Duration = Duration::from_secs(120);
 
@@ -55,6 +55,24 @@ fn a_disk_that_fills_up() {
     store.health();
     env.advance(CALM);
     assert_eq!(store.health().score, 100);
+}
+
+#[test]
+fn an_alert_is_logged_when_it_begins_and_when_it_ends() {
+    let (store, env, vfs) = open(|_| {});
+    let logged = captured(|| {
+        vfs.set_free(Some(1 << 19));
+        (0..5).for_each(|_| drop(look(&store, &env)));
+        vfs.set_free(None);
+        store.health();
+        env.advance(CALM);
+        (0..5).for_each(|_| drop(store.health()));
+    });
+    let lines: Vec<&str> = logged.lines().collect();
+    assert_eq!(lines.len(), 2, "{logged}");
+    assert!(lines[0].contains("WARN jsonstore::alert: the disk is nearly full"), "{logged}");
+    assert!(lines[0].contains("H-DB-005") && lines[0].contains("524288 bytes"), "{logged}");
+    assert!(lines[1].contains("INFO jsonstore::alert: over code=\"H-DB-005\""), "{logged}");
 }
 
 #[test]

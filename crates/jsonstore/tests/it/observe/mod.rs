@@ -4,7 +4,10 @@ mod health;
 mod metrics;
 mod slow;
 
-use std::sync::Arc;
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
 
 use hearth_jsonstore::{
     Options, Store, block_on,
@@ -25,4 +28,29 @@ fn real(change: impl FnOnce(&mut Options)) -> (tempfile::TempDir, Store) {
     change(&mut options);
     let store = block_on(Store::open(options)).unwrap();
     (dir, store)
+}
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is logged meanwhile by this thread.
+fn captured(work: impl FnOnce()) -> String {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    tracing::subscriber::with_default(subscriber, work);
+    let logged = captured.0.lock().unwrap().clone();
+    String::from_utf8(logged).unwrap()
 }

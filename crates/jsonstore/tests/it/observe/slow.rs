@@ -1,17 +1,13 @@
 //! The log of slow queries.
 
-use std::{
-    io::{self, Write},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use hearth_jsonstore::{
     Filter, Index, Operation, Pipeline, SlowQuery, Sort, Store, TextIndex, block_on,
 };
 use serde_json::{Value, json};
 
-use super::real;
+use super::{captured, real};
 
 const SECRET: &str = "4929-1234-secret";
 
@@ -58,29 +54,10 @@ fn ask(store: &Store) {
     .unwrap();
 }
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn shapes_tell_everything_but_the_values() {
     let (_dir, store) = filled(Some(Duration::ZERO), 100);
-    let captured = Captured::default();
-    let writer = captured.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    tracing::subscriber::with_default(subscriber, || ask(&store));
-    let logged = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let logged = captured(|| ask(&store));
     let slow = store.slow_queries();
     let shown: Vec<(Operation, &str, &str)> =
         slow.iter().map(|q| (q.operation, &*q.shape, &*q.plan)).collect();

@@ -191,6 +191,13 @@ fn a_report_is_read_without_the_store() {
         let says = if command == "health" { "cannot open" } else { "--from" };
         assert!(!done.status.success() && stderr.contains(says), "{command}: {stderr}");
     }
+    let mut strict = program();
+    strict.arg(&path).args(["health", "--at-least", "101", "--from"]).arg(&report);
+    assert!(!strict.output().unwrap().status.success());
+    // Of a program that is gone.
+    let old = r#"{"metrics":{"wall_ms":1},"health":{"score":100,"alerts":[]},"slow":[]}"#;
+    std::fs::write(&report, old).unwrap();
+    assert!(String::from_utf8_lossy(&ask("top", true).stderr).contains("s old"));
     std::fs::write(&report, "{").unwrap();
     assert!(String::from_utf8_lossy(&ask("slow", true).stderr).contains("is no report"));
 }

@@ -189,4 +189,20 @@ mod tests {
         assert_eq!(LineError::new("all of it", None).show("line"), "all of it");
         assert_eq!(LineError::new("end", Some(99)).show("ä"), "  ä\n   ^ end");
     }
+
+    proptest::proptest! {
+        /// Whatever is typed, it is words, more to come, or an error at a place that can be shown.
+        #[test]
+        fn anything_can_be_typed(line in "[ -~äß東\n\\\\\"'{}\\[\\],:#]{0,60}") {
+            match split(&line) {
+                Ok(Split::Words(words)) => {
+                    for word in words {
+                        assert!(line.is_char_boundary(word.at) && word.at <= line.len());
+                    }
+                }
+                Ok(Split::Open) => {}
+                Err(e) => assert!(e.show(&line).contains('^')),
+            }
+        }
+    }
 }

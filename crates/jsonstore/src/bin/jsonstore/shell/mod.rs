@@ -107,21 +107,23 @@ impl Shell {
         println!("jsonstore {}; `help` lists the commands", env!("CARGO_PKG_VERSION"));
         loop {
             match editor.readline("> ") {
-                Ok(line) => match self.execute(&line) {
-                    Ok(Next::Line) => {}
-                    Ok(Next::Leave) => break,
-                    Err(e) => eprintln!("{}", e.show(&line)),
-                },
+                Ok(line) => {
+                    // Now: a command may end the program.
+                    if let Some(path) = &history {
+                        keep_history(&mut editor, path)
+                            .with_context(|| format!("cannot write {}", path.display()))?;
+                    }
+                    match self.execute(&line) {
+                        Ok(Next::Line) => {}
+                        Ok(Next::Leave) => return Ok(()),
+                        Err(e) => eprintln!("{}", e.show(&line)),
+                    }
+                }
                 Err(ReadlineError::Interrupted) => {}
-                Err(ReadlineError::Eof) => break,
+                Err(ReadlineError::Eof) => return Ok(()),
                 Err(e) => return Err(e.into()),
             }
         }
-        if let Some(path) = &history {
-            save_history(&mut editor, path)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(())
     }
 
     fn read_script(&mut self, keep_going: bool) -> Result<()> {
@@ -342,9 +344,9 @@ fn history_file() -> Option<PathBuf> {
 }
 
 /// Readable by its owner only: lines hold values.
-fn save_history(editor: &mut Editor<Assistant, FileHistory>, path: &PathBuf) -> Result<()> {
+fn keep_history(editor: &mut Editor<Assistant, FileHistory>, path: &PathBuf) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    Ok(editor.save_history(path)?)
+    Ok(editor.append_history(path)?)
 }
