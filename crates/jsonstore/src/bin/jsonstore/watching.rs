@@ -216,17 +216,17 @@ fn ends(pause: Duration) -> Result<bool> {
 fn screen(report: &Value) -> String {
     let metrics = &report["metrics"];
     let figure = |name: &str| metrics[name].as_f64().unwrap_or_default();
-    let mut out = format!(
-        "up {:.0} s, commit {}, health {} of 100, {} sessions, {} slow queries\n\n",
+    let age = report["age_seconds"].as_u64();
+    let mut out = age.map_or_else(String::new, |age| format!("{age} s ago: "));
+    let _ = writeln!(
+        out,
+        "up {:.0} s, commit {}, health {} of 100, {} sessions, {} slow queries\n",
         figure("uptime_seconds"),
         metrics["last_commit"],
         report["health"]["score"],
         metrics["sessions"],
         metrics["slow_queries_total"],
     );
-    if let Some(age) = report["age_seconds"].as_u64() {
-        let _ = writeln!(out, "as of {age} s ago\n");
-    }
     let _ = writeln!(
         out,
         "{:<12}{:>12}{:>12}{:>12}{:>12}{:>12}",
@@ -237,11 +237,9 @@ fn screen(report: &Value) -> String {
         let rate = recent["per_second"].as_f64().unwrap_or_default();
         let took = |name: &str| recent[name].as_f64().map_or_else(String::new, duration);
         let [p50, p99, worst] = ["p50_seconds", "p99_seconds", "worst_seconds"].map(took);
-        let _ = writeln!(
-            out,
-            "{name:<12}{:>12}{rate:>12.1}{p50:>12}{p99:>12}{worst:>12}",
-            all["count"]
-        );
+        // A number, for values of JSON take no width.
+        let count = all["count"].as_u64().unwrap_or_default();
+        let _ = writeln!(out, "{name:<12}{count:>12}{rate:>12.1}{p50:>12}{p99:>12}{worst:>12}");
     }
     let mega = |bytes: &Value| bytes.as_f64().unwrap_or_default() / 1e6;
     let sum = |of: &Value| -> f64 {

@@ -156,7 +156,9 @@ fn how_the_store_does() {
     assert!(stdout.contains("# TYPE jsonstore_commits_total counter"), "{stdout}");
     assert!(stdout.contains("ms  find people: \"name\" = String\n"), "{stdout}");
     assert_eq!(stdout.matches("per second").count(), 2, "{stdout}");
-    assert_eq!(stdout.lines().filter(|line| line.starts_with("find ")).count(), 2, "{stdout}");
+    let rows: Vec<&str> = stdout.lines().filter(|line| line.starts_with("find ")).collect();
+    assert_eq!(rows.len(), 2, "{stdout}");
+    assert!(rows.iter().all(|row| row[..24] == format!("{:<12}{:>12}", "find", 1)), "{stdout}");
 }
 
 /// What another program wrote is read without touching its store.
