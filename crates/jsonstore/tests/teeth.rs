@@ -32,6 +32,10 @@ const BUGS: &[(&str, &str)] = &[
     ("restore_without_dir_sync", "backup::faults::a_crash_or"),
     ("retention_forgets_parents", "backup::errors::retention"),
     ("drop_tombstones_early", "order::what_is_deleted"),
+    ("count_expired", "expiry::"),
+    ("expire_by_now", "expiry::"),
+    ("expire_unfollowed", "simulation::random"),
+    ("expire_unseen", "expiry::"),
     ("floor_too_high", "simulation::random"),
     ("forget_change_floor", "live::"),
     ("forget_change_record", "live::"),
@@ -72,6 +76,7 @@ const BUGS: &[(&str, &str)] = &[
     ("text_forgets_old", "text::"),
     ("text_phrase_ignores_order", "text::"),
     ("trust_the_cache", "small_worlds::every_call"),
+    ("unique_beside_expired", "simulation::random"),
     ("unfair_locks", "isolation::nobody"),
 ];
 

@@ -285,6 +285,13 @@ impl Collection {
         Error::DuplicateId { id: id.to_json() }
     }
 
+    /// Whether the newest version, durable or not, is a deletion; `false` if it cannot be read.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn testing_is_deleted(&self, id: impl Into<Id>) -> bool {
+        let latest = |keyspace| self.core().read_latest(keyspace, id.into().as_bytes());
+        self.existing().map(latest).is_some_and(|found| matches!(found, Ok(Some((_, None)))))
+    }
+
     /// The newest version, durable or not.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn testing_latest(&self, id: impl Into<Id>) -> Option<String> {

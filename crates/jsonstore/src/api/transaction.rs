@@ -517,6 +517,9 @@ impl Transaction {
     /// is of the newest state, what has by now.
     pub(super) fn hide(&self, keyspace: u32) -> Hide {
         let core = self.core();
+        if !core.expirations.may_be_in(keyspace) {
+            return Hide::nothing();
+        }
         match &self.shared.state.lock().hold {
             Some(hold) => core.hide(keyspace, hold),
             None => core.hide_now(keyspace),

@@ -21,7 +21,8 @@ pub struct LiveUpdate {
     pub added: Vec<Document>,
     /// Documents that matched before and still do.
     pub changed: Vec<Document>,
-    /// Documents that do not match any more, or are gone.
+    /// Documents that do not match any more, or are gone. Those that expire come here when they are
+    /// deleted; then there may be some among them that were never added.
     pub removed: Vec<Id>,
     /// More updates up to the same commit follow; only when they are applied too it is whole.
     pub is_partial: bool,

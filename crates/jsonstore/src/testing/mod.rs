@@ -1,5 +1,6 @@
 //! The simulated disk, clock and scheduler, workloads, oracles and checkers; outside semver.
 
+mod clients;
 mod cycles;
 mod env;
 mod fuzz;
@@ -9,6 +10,7 @@ mod naive_text;
 mod oracle;
 mod queries;
 mod registers;
+mod settings;
 mod text_world;
 mod world;
 

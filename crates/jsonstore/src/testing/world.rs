@@ -11,12 +11,16 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use serde_json::json;
 
-use super::{SimEnv, env::Random, hooks};
+use super::{
+    SimEnv,
+    clients::{Scene, client, index_client},
+    env::Random,
+    hooks,
+    settings::{Changer, date_of, expires_after},
+};
 use crate::{
-    Collection, Durability, Error, Index, Isolation, MasterKey, Options, Result, Snapshot, Store,
-    Update,
+    Collection, Durability, Env as _, Error, Filter, MasterKey, Options, Result, Snapshot, Store,
     testing::{FaultKind, FaultPlan, SimVfs},
 };
 
@@ -37,6 +41,10 @@ pub struct Profile {
     pub relaxed: bool,
     /// Make and drop indexes.
     pub indexes: bool,
+    /// Documents expire.
+    pub expiry: bool,
+    /// Set and remove schemas; needs the feature `schema`.
+    pub schemas: bool,
 }
 
 impl Profile {
@@ -51,6 +59,8 @@ impl Profile {
             encrypted: random.one_in(8),
             relaxed: random.one_in(8),
             indexes: random.one_in(2),
+            expiry: random.one_in(2),
+            schemas: random.one_in(4) && cfg!(feature = "schema"),
         }
     }
 }
@@ -64,6 +74,8 @@ pub struct Report {
     pub acknowledged: u64,
     /// Calls that an injected fault hit.
     pub faults: u64,
+    /// Documents deleted because they had expired.
+    pub expired: u64,
     /// A hash over the disk after each recovery: equal for equal seeds.
     pub fingerprint: u64,
 }
@@ -87,21 +99,21 @@ pub fn small_options(vfs: &SimVfs, env: &Arc<SimEnv>) -> Options {
     options
 }
 
-type Doc = Option<String>;
+pub(super) type Doc = Option<String>;
 /// Collection and id.
-type Key = (usize, i64);
+pub(super) type Key = (usize, i64);
 
 #[derive(Debug, Default)]
-struct Model {
+pub(super) struct Model {
     /// Writes of each commit in the log, by sequence number.
-    commits: BTreeMap<u64, Vec<(Key, Doc)>>,
-    acked: u64,
-    acked_count: u64,
+    pub(super) commits: BTreeMap<u64, Vec<(Key, Doc)>>,
+    pub(super) acked: u64,
+    pub(super) acked_count: u64,
     observed: u64,
 }
 
 impl Model {
-    fn at(&self, seq: u64) -> BTreeMap<Key, String> {
+    pub(super) fn at(&self, seq: u64) -> BTreeMap<Key, String> {
         let mut state = BTreeMap::new();
         for (_, writes) in self.commits.range(..=seq) {
             for (key, doc) in writes {
@@ -117,6 +129,16 @@ impl Model {
 
 type Client = Pin<Box<dyn Future<Output = ()>>>;
 
+/// A snapshot, when it was taken, and what expired then.
+struct Taken {
+    snapshot: Snapshot,
+    wall_ms: i64,
+    rules: Rules,
+}
+
+/// After how long documents of each collection expire; counts how often that changed.
+type Rules = ([Option<i64>; 2], u64);
+
 /// One simulated machine.
 pub struct World {
     profile: Profile,
@@ -129,7 +151,10 @@ pub struct World {
     /// Decides about indexes, so that worlds without them go on as ever.
     index_random: Random,
     index_client: Option<Client>,
-    snapshots: Vec<Snapshot>,
+    /// Decides about expiry and schemas, likewise.
+    changer: Changer,
+    rules: Rules,
+    snapshots: Vec<Taken>,
     next_value: Arc<Mutex<u64>>,
     report: Report,
     failure: Arc<Mutex<Option<String>>>,
@@ -147,6 +172,8 @@ impl World {
             clients: (0..6).map(|_| None).collect(),
             index_random: Random::new(profile.seed ^ 0x1DE8),
             index_client: None,
+            changer: Changer::new(profile.seed),
+            rules: Rules::default(),
             snapshots: Vec::new(),
             next_value: Arc::default(),
             report: Report::default(),
@@ -213,7 +240,15 @@ impl World {
     fn one_step(&mut self) -> std::result::Result<(), String> {
         let Some(store) = self.store.clone() else { return Ok(()) };
         if self.profile.indexes && self.index_random.one_in(4) {
-            return self.index_step(&store);
+            let stepped = self.index_step(&store);
+            self.note_rules(&store);
+            return stepped;
+        }
+        let changes = self.profile.expiry || self.profile.schemas;
+        if changes && self.changer.random.one_in(4) {
+            let stepped = self.settings_step(&store);
+            self.note_rules(&store);
+            return stepped;
         }
         match self.random.below(24) {
             0..=11 => self.poll_client(),
@@ -239,15 +274,16 @@ impl World {
             19 => hooks::rotate(&store),
             20 => {
                 if self.snapshots.len() < 3 {
-                    self.snapshots.push(store.snapshot());
+                    let (wall_ms, rules) = (self.wall_now(), self.rules);
+                    self.snapshots.push(Taken { snapshot: store.snapshot(), wall_ms, rules });
                 }
             }
             21 if !self.snapshots.is_empty() => {
                 let at = self.random.below(self.snapshots.len() as u64) as usize;
-                let snapshot = self.snapshots.swap_remove(at);
-                self.check_snapshot(&store, &snapshot)?;
+                let taken = self.snapshots.swap_remove(at);
+                self.check_snapshot(&store, &taken)?;
                 if self.random.one_in(2) {
-                    self.snapshots.push(snapshot);
+                    self.snapshots.push(taken);
                 }
             }
             _ => self.check_reads(&store)?,
@@ -279,6 +315,69 @@ impl World {
         Ok(())
     }
 
+    fn settings_step(&mut self, store: &Store) -> std::result::Result<(), String> {
+        match self.changer.random.below(10) {
+            0 | 1 => {
+                let collections = [0, 1].map(|at| collection(store, at));
+                let profile = (self.profile.expiry, self.profile.schemas);
+                self.changer.step(store, collections, &self.failure, profile);
+            }
+            2 | 3 => {
+                hooks::step_indexes(store);
+            }
+            4 => {
+                let by = self.changer.random.below(1500);
+                self.env.advance(Duration::from_millis(by));
+            }
+            5 => return self.check_indexes(store),
+            _ if self.profile.expiry => return self.expire(store),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Lets the background delete what has expired, and the model with it.
+    fn expire(&mut self, store: &Store) -> std::result::Result<(), String> {
+        let (before, mut gone) = (hooks::last_seq(store), Vec::new());
+        let done = hooks::expire(store, |name, id| {
+            let id = serde_json::from_str(&id.to_json()).unwrap_or(-1);
+            gone.push((usize::from(name == "beta"), id));
+        });
+        if hooks::last_seq(store) == before + 1 {
+            let mut model = self.model.lock();
+            let latest = model.at(u64::MAX);
+            let lives = gone.iter().find(|key| !self.has_expired(latest.get(*key), key.0));
+            if let Some(key) = lives {
+                let text = format!("{key:?} is deleted, it is {:?}", latest.get(key));
+                drop(model);
+                return Err(self.explain(&text));
+            }
+            self.report.expired += gone.len() as u64;
+            model.commits.insert(before + 1, gone.into_iter().map(|key| (key, None)).collect());
+        }
+        done.map(drop).or_else(|e| self.expect_fault(&e))
+    }
+
+    fn has_expired(&self, document: Option<&String>, at: usize) -> bool {
+        let date = document.and_then(|document| date_of(document));
+        let due = date.zip(self.rules.0[at]).map(|(date, after)| date + after);
+        due.is_some_and(|due| due <= self.wall_now())
+    }
+
+    fn note_rules(&mut self, store: &Store) {
+        if !self.profile.expiry {
+            return;
+        }
+        let now = [0, 1].map(|at| expires_after(&collection(store, at)));
+        if now != self.rules.0 {
+            self.rules = (now, self.rules.1 + 1);
+        }
+    }
+
+    fn wall_now(&self) -> i64 {
+        self.env.wall_ms() as i64
+    }
+
     /// Every index that is ready says what the documents say.
     fn check_indexes(&self, store: &Store) -> std::result::Result<(), String> {
         for at in 0..2 {
@@ -300,14 +399,15 @@ impl World {
         }
         if self.clients[at].is_none() {
             let seed = self.random.next();
-            self.clients[at] = Some(Box::pin(client(
+            let scene = Scene {
                 store,
-                Arc::clone(&self.model),
-                Arc::clone(&self.next_value),
-                Arc::clone(&self.failure),
-                self.profile.indexes,
-                seed,
-            )));
+                env: Arc::clone(&self.env),
+                model: Arc::clone(&self.model),
+                next_value: Arc::clone(&self.next_value),
+                failure: Arc::clone(&self.failure),
+                profile: self.profile,
+            };
+            self.clients[at] = Some(Box::pin(client(scene, seed)));
         }
         if let Some(client) = &mut self.clients[at]
             && client.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
@@ -324,10 +424,16 @@ impl World {
         } else {
             (store.clone(), hooks::session_seq(store), !self.profile.relaxed)
         };
-        let (want, observed) = {
+        let (mut want, observed) = {
             let model = self.model.lock();
             (model.at(visible), model.observed)
         };
+        if self.profile.expiry {
+            want.retain(|key, document| !self.has_expired(Some(document), key.0));
+            if self.changer.random.one_in(4) {
+                self.check_counts(&store, &want)?;
+            }
+        }
         let mut newest = observed;
         for _ in 0..4 {
             let key = random_key(&mut self.random);
@@ -354,13 +460,43 @@ impl World {
         Ok(())
     }
 
-    fn check_snapshot(
+    /// What is counted has not expired either.
+    fn check_counts(
         &self,
         store: &Store,
-        snapshot: &Snapshot,
+        want: &BTreeMap<Key, String>,
     ) -> std::result::Result<(), String> {
-        let want = self.model.lock().at(snapshot.seq());
-        match all_documents(store, Some(snapshot)) {
+        for at in 0..2 {
+            let want = want.range((at, i64::MIN)..=(at, i64::MAX)).count() as u64;
+            match now(collection(store, at).find(Filter::all()).count()) {
+                Some(Ok(found)) if found == want => {}
+                Some(Ok(found)) => {
+                    return Err(self.explain(&format!("{found} documents in {at}, not {want}")));
+                }
+                Some(Err(e)) => self.expect_fault(&e)?,
+                None => return Err(self.explain("a count did not finish at once")),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_snapshot(&self, store: &Store, taken: &Taken) -> std::result::Result<(), String> {
+        let snapshot = &taken.snapshot;
+        let mut want = self.model.lock().at(snapshot.seq());
+        let found = all_documents(store, Some(snapshot));
+        if self.profile.expiry {
+            let (after, changes) = taken.rules;
+            let same = changes == self.rules.1;
+            want.retain(|key, document| {
+                let Some(date) = date_of(document) else { return true };
+                // When it expires changed since the snapshot was taken: it may be seen or not.
+                let open = !same && date <= taken.wall_ms;
+                let seen = || found.as_ref().is_ok_and(|found| found.contains_key(key));
+                let expires = after[key.0].filter(|_| same);
+                if open { seen() } else { expires.is_none_or(|ms| date + ms > taken.wall_ms) }
+            });
+        }
+        match found {
             Ok(found) if found == want => Ok(()),
             Ok(found) => {
                 let text = format!("snapshot {}: {}", snapshot.seq(), difference(&found, &want));
@@ -391,6 +527,7 @@ impl World {
             // Clients first: they hold transactions.
             self.clients.iter_mut().for_each(|c| *c = None);
             self.index_client = None;
+            self.changer.crash();
             if let Some(store) = self.store.take() {
                 let _ = now(store.close());
             }
@@ -403,6 +540,7 @@ impl World {
         self.vfs.crash_after(Some(0));
         self.clients.iter_mut().for_each(|c| *c = None);
         self.index_client = None;
+        self.changer.crash();
         self.store = None;
         if self.random.one_in(4) {
             self.vfs.kill_process();
@@ -422,6 +560,7 @@ impl World {
     fn forget_relaxed(&self) {
         if self.profile.relaxed {
             self.model.lock().acked = 0;
+            self.changer.forget();
         }
     }
 
@@ -478,7 +617,13 @@ impl World {
             }
             model.commits.retain(|seq, _| *seq <= recovered);
         }
-        let want = self.model.lock().at(recovered);
+        let mut want = self.model.lock().at(recovered);
+        if self.profile.expiry || self.profile.schemas {
+            let collections = [0, 1].map(|at| collection(store, at));
+            self.changer.check(&collections).map_err(|text| self.explain(&text))?;
+            self.note_rules(store);
+            want.retain(|key, document| !self.has_expired(Some(document), key.0));
+        }
         match all_documents(store, None) {
             Ok(found) if found == want => self.check_indexes(store),
             Ok(found) => Err(self
@@ -540,157 +685,11 @@ impl World {
     }
 }
 
-/// One transaction of a client, with the model told what was logged and what was acknowledged.
-async fn client(
-    store: Store,
-    model: Arc<Mutex<Model>>,
-    next_value: Arc<Mutex<u64>>,
-    failure: Arc<Mutex<Option<String>>>,
-    indexes: bool,
-    seed: u64,
-) {
-    if let Err(e) = transaction(&store, &model, &next_value, indexes, seed).await {
-        let violates = matches!(e, Error::DuplicateKey { .. });
-        let expected = violates && indexes
-            || matches!(
-                e,
-                Error::Conflict
-                    | Error::Deadlock { .. }
-                    | Error::LockTimeout { .. }
-                    | Error::Poisoned { .. }
-                    | Error::Io { .. }
-                    | Error::DiskFull { .. }
-                    | Error::Closed
-            );
-        if !expected {
-            *failure.lock() = Some(format!("a client got {e:?}"));
-        }
-    }
-}
-
-/// Makes or drops an index.
-async fn index_client(store: Store, failure: Arc<Mutex<Option<String>>>, seed: u64) {
-    let mut random = Random::new(seed);
-    let coll = collection(&store, random.below(2) as usize);
-    let all = [
-        Index::on("v").unique(),
-        Index::on("u").unique().sparse(),
-        Index::on("t").and_descending("v").include("u"),
-        Index::on_descending("pad").partial(json!({"v": {"$mod": [3, 0]}})),
-        Index::hash("pad"),
-    ];
-    let index = all[random.below(all.len() as u64) as usize].clone();
-    let done = if random.one_in(3) {
-        coll.drop_index(&index.effective_name()).await
-    } else {
-        coll.create_index(index).await.map(|_| ())
-    };
-    let Err(e) = done else { return };
-    let expected = matches!(
-        e,
-        Error::IndexAbsent { .. }
-            | Error::IndexNotUnique { .. }
-            | Error::Deadlock { .. }
-            | Error::LockTimeout { .. }
-            | Error::Poisoned { .. }
-            | Error::Io { .. }
-            | Error::DiskFull { .. }
-            | Error::Closed
-    );
-    if !expected {
-        *failure.lock() = Some(format!("whoever makes indexes got {e:?}"));
-    }
-}
-
-async fn transaction(
-    store: &Store,
-    model: &Mutex<Model>,
-    next_value: &Mutex<u64>,
-    indexes: bool,
-    seed: u64,
-) -> Result<()> {
-    let mut random = Random::new(seed);
-    let isolation =
-        [Isolation::Latest, Isolation::Snapshot, Isolation::Serializable][random.below(3) as usize];
-    let tx = store.begin(isolation);
-    let mut writes: BTreeMap<Key, Doc> = BTreeMap::new();
-    let mut patched: BTreeSet<Key> = BTreeSet::new();
-    for _ in 0..1 + random.below(5) {
-        let key = random_key(&mut random);
-        let coll = collection(store, key.0);
-        let value = {
-            let mut next = next_value.lock();
-            *next += 1;
-            *next
-        };
-        match random.below(10) {
-            0..=5 => {
-                let pad = "x".repeat(random.below(400) as usize);
-                let more = match indexes {
-                    true => format!(",\"u\":{},\"t\":[{},7]", value % 97, value % 5),
-                    false => String::new(),
-                };
-                let text = format!("{{\"_id\":{},\"v\":{value},\"pad\":\"{pad}\"{more}}}", key.1);
-                tx.put(&coll, &text).await?;
-                writes.insert(key, Some(text));
-                patched.remove(&key);
-            }
-            6 => {
-                tx.delete(&coll, key.1).await?;
-                writes.insert(key, None);
-                patched.remove(&key);
-            }
-            7 => {
-                let update = Update::new().set("v", value);
-                if tx.update(&coll, key.1, &update).await? {
-                    // What it becomes is known only when it is applied.
-                    patched.insert(key);
-                }
-            }
-            8 => {
-                tx.get(&coll, key.1).await?;
-            }
-            _ => {
-                tx.scan(&coll, ..).await?;
-            }
-        }
-    }
-    commit(store, model, &tx, writes, patched).await
-}
-
-async fn commit(
-    store: &Store,
-    model: &Mutex<Model>,
-    tx: &crate::Transaction,
-    mut writes: BTreeMap<Key, Doc>,
-    patched: BTreeSet<Key>,
-) -> Result<()> {
-    let mut commit = Box::pin(tx.commit());
-    let done = std::future::poll_fn(|context| {
-        let before = hooks::last_seq(store);
-        let poll = commit.as_mut().poll(context);
-        if hooks::last_seq(store) == before + 1 {
-            for key in &patched {
-                let latest = collection(store, key.0).testing_latest(key.1);
-                writes.insert(*key, latest);
-            }
-            let list = writes.iter().map(|(k, d)| (*k, d.clone())).collect();
-            model.lock().commits.insert(before + 1, list);
-        }
-        poll
-    });
-    let seq = done.await?;
-    let mut model = model.lock();
-    model.acked = model.acked.max(seq);
-    model.acked_count += 1;
-    Ok(())
-}
-
-fn random_key(random: &mut Random) -> Key {
+pub(super) fn random_key(random: &mut Random) -> Key {
     (random.below(2) as usize, random.below(14) as i64)
 }
 
-fn collection(store: &Store, at: usize) -> Collection {
+pub(super) fn collection(store: &Store, at: usize) -> Collection {
     store.collection(["alpha", "beta"][at]).expect("the names are valid")
 }
 
