@@ -83,7 +83,16 @@ struct Suite {
 /// One build for all bugs: the cfg brings them in, an environment variable arms one at a time.
 fn build() -> anyhow::Result<Suite> {
     let mut cargo = process::cargo(&["test", "--package", "hearth-jsonstore", "--profile", "sim"]);
-    cargo.args(["--lib", "--test", "it", "--test", "teeth", "--no-run", "--features", "schema,testing"]);
+    cargo.args([
+        "--lib",
+        "--test",
+        "it",
+        "--test",
+        "teeth",
+        "--no-run",
+        "--features",
+        "schema,testing",
+    ]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     cargo.env("RUSTFLAGS", "--cfg hearth_bug=\"any\"");
     cargo.env("CARGO_TARGET_DIR", workspace::target_folder().join("faults"));
