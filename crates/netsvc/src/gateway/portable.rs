@@ -43,3 +43,25 @@ fn addresses_of(interface: &Interface) -> impl Iterator<Item = LocalAddress> {
         preferred: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ways to ask agree, wherever this runs.
+    #[test]
+    fn says_what_the_kernel_says() {
+        let kernel = crate::gateway::linux::addresses().unwrap();
+        let key =
+            |local: &LocalAddress| (local.interface.clone(), local.address, local.prefix_bits);
+        let mut wanted: Vec<_> = kernel.iter().map(key).collect();
+        let mut found: Vec<_> = addresses().unwrap().iter().map(key).collect();
+        wanted.sort();
+        found.sort();
+        assert_eq!(found, wanted);
+        let wanted = crate::gateway::linux::default_gateway(false).unwrap();
+        let found = default_gateway(false).unwrap();
+        let key = |gateway: Gateway| (gateway.address, gateway.local, gateway.interface);
+        assert_eq!(found.map(key), wanted.map(key));
+    }
+}

@@ -7,7 +7,8 @@ use std::{
 
 #[cfg(target_os = "linux")]
 mod linux;
-#[cfg(not(target_os = "linux"))]
+// On Linux only to be tested.
+#[cfg(any(test, not(target_os = "linux")))]
 mod portable;
 
 #[cfg(target_os = "linux")]

@@ -3,11 +3,12 @@
 use std::{
     io::{IsTerminal, stdout},
     process::{Command, Stdio},
+    time::{Duration, SystemTime},
 };
 
 use hearth_config::{Diagnostic, Report};
-use hearth_net::DrainReport;
-use hearth_tls_acme::{Attention, Event, Manager};
+use hearth_net::{Certificate, DrainReport};
+use hearth_tls_acme::{Attention, Code, Event, ExpiryGauge, ExpiryLevel, Manager};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
@@ -60,7 +61,9 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
         let log = assemble::install_log(&plan)?;
         let before = before(&plan)?;
         let running = assemble::start(&plan, Some(log), &before)?;
-        // Ends with the runtime.
+        // These end with the runtime.
+        let own = plan.certificates();
+        let _watched = before.manager.is_none().then(|| tokio::spawn(watch_expiry(own)));
         let _managed = before
             .manager
             .map(|manager| tokio::spawn(manage(plan.managed(), plan.network.clone(), manager)));
@@ -108,6 +111,34 @@ async fn manage(names: Vec<Vec<String>>, network: Network, manager: Manager) {
         }
     };
     tokio::join!(manager.run(std::future::pending()), told);
+}
+
+/// Tells that certificates end which the sites bring themselves. Where there is a manager it does so.
+async fn watch_expiry(certificates: Vec<Certificate>) {
+    let mut told = vec![ExpiryLevel::Fine; certificates.len()];
+    while !certificates.is_empty() {
+        for (certificate, told) in certificates.iter().zip(&mut told) {
+            let ExpiryGauge { id, seconds_left, level, .. } =
+                ExpiryGauge::of(certificate, SystemTime::now());
+            if std::mem::replace(told, level) == level {
+                continue;
+            }
+            let fix = "renew it, replace the files, and start the server again";
+            let days = seconds_left / 86_400;
+            match level {
+                ExpiryLevel::Error | ExpiryLevel::Warning => {
+                    let code = Code::CertificateExpiring.as_str();
+                    tracing::warn!(target: "hearth", id, code, fix, "the certificate ends in {days} days");
+                }
+                ExpiryLevel::Expired => {
+                    let code = Code::CertificateExpired.as_str();
+                    tracing::error!(target: "hearth", id, code, fix, "the certificate has ended");
+                }
+                _ => {}
+            }
+        }
+        tokio::time::sleep(EXPIRY_PAUSE).await;
+    }
 }
 
 /// Serves until it is told to stop.
@@ -271,5 +302,7 @@ pub(super) fn fail(mut report: Report, failure: Failure, color: ColorChoice) -> 
     failure.exit
 }
 
+/// The shortest certificates there are live six days.
+const EXPIRY_PAUSE: Duration = Duration::from_secs(600);
 /// For the event loop, its signals and one listener.
 const DESCRIPTORS_MIN: usize = 12;

@@ -6,12 +6,13 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::Path,
+    time::{Duration, SystemTime},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 
-use crate::process::{hearth, run};
+use crate::process::{Server, hearth, run};
 
 /// Exit codes, as `docs/src/at-home.md` has them.
 const DONE: i32 = 0;
@@ -174,4 +175,27 @@ fn orders_end_as_they_should() {
     }
     let (ended, said) = cert(dir, &["revoke", "nothing.test"]);
     assert_eq!(ended, REFUSED, "{said}");
+}
+
+/// A server without any authority says by itself that a certificate ends.
+#[test]
+fn the_end_of_a_certificate_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let day = Duration::from_secs(86_400);
+    for (days_left, words) in
+        [(20, "ends in 19 days"), (2, "ends in 1 days"), (0, "the certificate has ended")]
+    {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        params.not_before = (SystemTime::now() - 90 * day).into();
+        params.not_after = (SystemTime::now() + days_left * day - day / 2).into();
+        fs::write(dir.join("cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
+        let text = "listeners = [{ address = '127.0.0.1:0', tls = true }]\n[[sites]]\nroot = '.'\n\
+                    tls = { certificate = 'cert.pem', key = 'key.pem' }\n";
+        fs::write(dir.join("hearth.toml"), text).unwrap();
+        let server = Server::start(dir, &["-c", dir.join("hearth.toml").to_str().unwrap()]);
+        server.wait_for_log(words);
+    }
 }

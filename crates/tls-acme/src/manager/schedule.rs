@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use hearth_net::Certificate;
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::task::JoinSet;
@@ -42,6 +43,16 @@ pub enum ExpiryLevel {
     Error,
     /// It has ended.
     Expired,
+}
+
+impl ExpiryGauge {
+    /// Of a certificate that somebody else renews.
+    #[must_use]
+    pub fn of(certificate: &Certificate, now: SystemTime) -> Self {
+        let id = certificate.names().first().map_or("imported", |name| name).to_owned();
+        let validity = certificate.validity();
+        gauge(id, validity, validity.end, now)
+    }
 }
 
 impl Manager {
@@ -94,14 +105,10 @@ impl Manager {
             let facts = self.renewal_facts(one, &State::default());
             (one.id.clone(), one.not_before..one.not_after, renewal::due_at(&facts))
         });
-        let imported = served.imported.iter().map(|one| {
-            let id = one.names().first().map_or("imported", |name| name).to_owned();
-            (id, one.validity().clone(), one.validity().end)
-        });
-        managed
-            .chain(imported)
-            .map(|(id, validity, renewal_at)| gauge(id, &validity, renewal_at, now))
-            .collect()
+        let managed =
+            managed.map(|(id, validity, renewal_at)| gauge(id, &validity, renewal_at, now));
+        let imported = served.imported.iter().map(|one| ExpiryGauge::of(one, now));
+        managed.chain(imported).collect()
     }
 
     pub(super) fn renewal_facts(
@@ -159,8 +166,10 @@ impl Manager {
         Ok(state.save(self.storage(), id).await?)
     }
 
+    /// Says which certificates end soon or have ended, and takes back what is so no longer: one that somebody
+    /// brought may have been replaced by somebody.
     fn raise_alarms(&self) {
-        for gauge in self.gauges() {
+        let alarms = self.gauges().into_iter().filter_map(|gauge| {
             let (code, sentence) = match gauge.level {
                 ExpiryLevel::Error => {
                     let hours = gauge.seconds_left / 3600;
@@ -169,9 +178,18 @@ impl Manager {
                 ExpiryLevel::Expired => {
                     (Code::CertificateExpired, "The certificate has ended.".to_owned())
                 }
-                ExpiryLevel::Fine | ExpiryLevel::Warning => continue,
+                ExpiryLevel::Fine | ExpiryLevel::Warning => return None,
             };
-            self.attend(Attention::new(code, gauge.id, sentence));
+            Some(Attention::new(code, gauge.id, sentence))
+        });
+        let alarms: Vec<_> = alarms.collect();
+        let about_the_end = [Code::CertificateExpiring, Code::CertificateExpired];
+        self.0.attentions.lock().retain(|_, told| {
+            !about_the_end.contains(&told.code)
+                || alarms.iter().any(|new| (new.code, &new.subject) == (told.code, &told.subject))
+        });
+        for alarm in alarms {
+            self.attend(alarm);
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The clock goes on: when a managed certificate is renewed, and why.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
+use hearth_net::Certificate;
 use hearth_tls_acme::{
-    CertRequest, Event, Manager, ManagerOptions, MemoryStorage, Reason, Storage,
+    CertRequest, Code, Event, ExpiryLevel, Manager, ManagerOptions, MemoryStorage, Reason, Storage,
+    self_signed,
 };
 
 use crate::{
@@ -120,4 +122,46 @@ async fn renews_in_time_and_not_before() {
             assert_eq!(reasons.last(), Some(&row.reason), "{what}");
         }
     }
+}
+
+/// What ends soon is told louder and louder, whoever renews it, and no longer when there is a new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_is_told_before_it_comes() {
+    let authority = StandIn::start();
+    authority.mind.lock().hides_window = true;
+    let clock = Arc::new(ShiftedClock::default());
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let manager = manager(&authority, &storage, &clock);
+    let imported = || {
+        let now = SystemTime::now();
+        let pair = self_signed(&[name("own.test")], now).unwrap();
+        Certificate::from_pem_slices(pair.chain_pem.as_bytes(), pair.key_pem.as_bytes()).unwrap()
+    };
+    manager.serve_imported(vec![imported()]);
+    manager.manage([CertRequest::new([name("a.test")]).unwrap()]).await.unwrap();
+    manager.tick().await;
+    let told = || -> Vec<(String, Code)> {
+        let all = manager.attentions().into_iter().map(|one| (one.subject, one.code));
+        all.filter(|(_, code)| *code != Code::ServerError).collect()
+    };
+    let both = |code| vec![("a.test".to_owned(), code), ("own.test".to_owned(), code)];
+    assert_eq!(told(), []);
+    // From now on nothing is renewed.
+    authority.mind.lock().refusals = vec![(500, "serverInternal", None); 100];
+    for (days, level, want) in [
+        (61.0, ExpiryLevel::Warning, vec![]),
+        (86.0, ExpiryLevel::Error, both(Code::CertificateExpiring)),
+        (90.5, ExpiryLevel::Expired, both(Code::CertificateExpired)),
+    ] {
+        clock.shift_days(days);
+        manager.tick().await;
+        assert_eq!(told(), want, "after {days} days");
+        assert!(manager.gauges().iter().all(|gauge| gauge.level == level), "after {days} days");
+    }
+    authority.mind.lock().refusals.clear();
+    clock.shift_days(0.0);
+    manager.serve_imported(vec![imported()]);
+    manager.tick().await;
+    assert_eq!(manager.gauges().len(), 2);
+    assert_eq!(told(), [], "the end is far away again");
 }
