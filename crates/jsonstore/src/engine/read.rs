@@ -182,7 +182,7 @@ impl Core {
     }
 
     /// About how many entries a range of keys holds, deleted and old ones included: for planning.
-    /// Reads no more than a few index blocks of each segment.
+    /// Reads no more than two blocks of each segment, and those that lead there.
     ///
     /// # Errors
     /// I/O errors and `Error::Corruption`; the hidden error of `would_block`.

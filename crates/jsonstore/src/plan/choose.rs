@@ -43,6 +43,8 @@ pub(crate) struct IndexScan {
     pub(crate) index: Arc<BTreeIndex>,
     pub(crate) ranges: Vec<KeyRange>,
     pub(crate) entries: u64,
+    /// How many of the first fields the ranges say something about.
+    pub(crate) fields: usize,
 }
 
 /// One way of answering a query.
@@ -103,7 +105,7 @@ pub(crate) fn plans(
             return Err(Error::InvalidFilter { path: hint.clone(), reason: reason.to_owned() });
         }
     }
-    planner.price(&mut all);
+    planner.price(&mut all, core.estimate(keyspace, &[], None)?);
     all.sort_by(|a, b| a.cost.total_cmp(&b.cost));
     Ok(all)
 }
@@ -159,6 +161,15 @@ fn by_text(
 }
 
 impl Plan {
+    /// What looking at a row costs.
+    pub(crate) fn row_cost(&self) -> f64 {
+        match &self.access {
+            Access::Ids(_) => 1.0,
+            Access::Index(_) if self.is_covered => ENTRY + COVERED,
+            Access::Index(_) | Access::Union(_) => ENTRY + FETCH,
+        }
+    }
+
     /// What to remember of it, if it can be.
     pub(crate) fn choice(&self, state: &CollectionState) -> Option<Choice> {
         match &self.access {
@@ -246,6 +257,7 @@ impl<'a> Planner<'a> {
                 index: Arc::clone(index),
                 ranges: scan.ranges,
                 entries,
+                fields: scan.fields,
             }),
             has_residual,
             is_ordered: order.is_some() || self.query.sort.is_empty(),
@@ -271,7 +283,8 @@ impl<'a> Planner<'a> {
                 let entries = self.estimate(index.keyspace, &scan.ranges)?;
                 if best.as_ref().is_none_or(|best| entries < best.entries) {
                     let index = Arc::clone(index);
-                    best = Some(IndexScan { index, ranges: scan.ranges, entries });
+                    let fields = scan.fields;
+                    best = Some(IndexScan { index, ranges: scan.ranges, entries, fields });
                 }
             }
             let Some(best) = best else { return Ok(None) };
@@ -405,9 +418,8 @@ impl<'a> Planner<'a> {
         Ok(entries)
     }
 
-    fn price(&self, plans: &mut [Plan]) {
-        // What the most selective plan finds bounds how many documents there are to be found.
-        let matches = plans.iter().map(|plan| plan.rows).min().unwrap_or(0).max(1) as f64;
+    fn price(&self, plans: &mut [Plan], documents: u64) {
+        let matches = matches(plans, documents as f64);
         let wanted = self.query.limit.map(|n| (n.saturating_add(self.query.skip)).max(1) as f64);
         for plan in plans {
             let all = plan.rows as f64;
@@ -416,22 +428,47 @@ impl<'a> Planner<'a> {
                 Some(wanted) if stops_early => all.min(wanted * (all / matches).max(1.0)),
                 _ => all,
             };
-            let reading = match &plan.access {
-                Access::Ids(ranges) => ranges.len() as f64 * SEEK + rows,
-                Access::Index(scan) => {
-                    let fetch = if plan.is_covered { COVERED } else { FETCH };
-                    scan.ranges.len() as f64 * SEEK + rows * (ENTRY + fetch)
-                }
-                Access::Union(scans) => {
-                    let seeks: usize = scans.iter().map(|scan| scan.ranges.len()).sum();
-                    seeks as f64 * SEEK + rows * (ENTRY + FETCH)
-                }
+            let seeks = match &plan.access {
+                Access::Ids(ranges) => ranges.len(),
+                Access::Index(scan) => scan.ranges.len(),
+                Access::Union(scans) => scans.iter().map(|scan| scan.ranges.len()).sum(),
             };
+            let reading = seeks as f64 * SEEK + rows * plan.row_cost();
             let sorting = if stops_early { 0.0 } else { rows * rows.max(2.0).log2() * SORT };
             plan.rows = rows as u64;
             plan.cost = reading + sorting;
         }
     }
+}
+
+/// About how many documents match, of so many: as if conditions on different fields had nothing to do
+/// with each other. Where they have, a plan that stops early is thought to be worse than it is, which
+/// costs no more than the most selective plan does.
+fn matches(plans: &[Plan], documents: f64) -> f64 {
+    let id = Path::parse("_id").ok();
+    let mut known: Vec<(u64, Vec<&Path>)> = Vec::new();
+    for plan in plans {
+        match &plan.access {
+            Access::Ids(ranges) if *ranges != [KeyRange::all()] => {
+                known.push((plan.rows, id.iter().collect()));
+            }
+            Access::Index(scan) if scan.fields > 0 => {
+                let fields = &scan.index.fields()[..scan.fields];
+                known.push((plan.rows, fields.iter().map(|field| &field.path).collect()));
+            }
+            _ => {}
+        }
+    }
+    known.sort_by_key(|(rows, _)| *rows);
+    let mut counted: Vec<&Path> = Vec::new();
+    let mut matches = documents;
+    for (rows, paths) in known {
+        if !paths.iter().any(|path| counted.contains(path)) {
+            matches *= (rows as f64 / documents.max(1.0)).min(1.0);
+            counted.extend(paths);
+        }
+    }
+    matches.max(1.0)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

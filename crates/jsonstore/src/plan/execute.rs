@@ -24,13 +24,14 @@ use crate::{
     observe::Watch,
 };
 
-/// Documents looked at in one batch, growing from the first to the second.
-const BATCH_FIRST: usize = 32;
+/// Documents looked at in one batch where some may not match, growing from the first to the last.
+const BATCH_MIN: u64 = 8;
+const BATCH_FIRST: u64 = 32;
 const BATCH_MAX: usize = 256;
-/// A plan that looks at this many times the rows it expected, and this many more, gives way to the
-/// next one, if it has not returned anything yet.
-const SURPRISE_FACTOR: u64 = 8;
-const SURPRISE_MIN: u64 = 1000;
+/// Beyond this many times the rows it expected, and this many more, a plan that was chosen for another
+/// query is thought over.
+const SURPRISE_FACTOR: u64 = 2;
+const SURPRISE_MIN: u64 = 50;
 
 /// A document that was found.
 #[derive(Debug, Clone)]
@@ -341,16 +342,19 @@ impl Execution {
         Ok(Some(found))
     }
 
+    /// What is read ahead is wasted when the query ends: half of what was looked at already, at most.
     fn batch_size(&mut self) -> usize {
         let wanted = self.query.limit.map(|limit| limit + self.query.skip);
-        self.batch = match (self.batch, wanted) {
-            (0, Some(wanted)) if self.plan.is_ordered && !self.plan.has_residual => {
-                wanted.clamp(1, BATCH_MAX as u64) as usize
-            }
+        let stops_early = wanted.filter(|_| self.plan.is_ordered);
+        let looked_at = self.actuals.entries.max(self.actuals.documents);
+        self.batch = match (self.batch, stops_early) {
+            (0, Some(wanted)) if !self.plan.has_residual => wanted.clamp(1, BATCH_MAX as u64),
+            (0, Some(wanted)) => wanted.clamp(BATCH_MIN, BATCH_FIRST),
             // One more shows that there are no more.
-            (0, _) => BATCH_FIRST.min(self.plan.rows.saturating_add(1).max(2) as usize),
-            (size, _) => (size * 2).min(BATCH_MAX),
-        };
+            (0, None) => self.plan.rows.saturating_add(1).clamp(2, BATCH_FIRST),
+            (_, Some(_)) => (looked_at / 2).clamp(BATCH_MIN, BATCH_MAX as u64),
+            (size, None) => (size as u64 * 2).min(BATCH_MAX as u64),
+        } as usize;
         self.batch
     }
 
@@ -417,19 +421,22 @@ impl Execution {
         }
     }
 
-    /// Changes to the next plan if this one proves much worse than it was thought to be.
+    /// Changes to the next plan once this one has taken longer than it should, and longer than the next
+    /// would take in all, and returned nothing: whatever then is right, it costs twice that at most.
     fn give_way(&mut self, core: &Core, found: &[Found]) -> Result<()> {
         let looked_at = self.actuals.entries.max(self.actuals.documents);
-        let expected = self.plan.rows.saturating_mul(SURPRISE_FACTOR) + SURPRISE_MIN;
-        if looked_at < expected {
+        if looked_at <= self.plan.rows {
             return Ok(());
         }
-        self.plan_again(core)?;
+        if looked_at > self.plan.rows.saturating_mul(SURPRISE_FACTOR) + SURPRISE_MIN {
+            self.plan_again(core)?;
+        }
         let is_early = found.is_empty() && self.actuals.returned == 0 && self.skipped == 0;
         if !is_early || !self.plan.is_ordered {
             return Ok(());
         }
-        if let Some(next) = self.others.pop_if(|next| next.cost < looked_at as f64 * 4.0) {
+        let spent = looked_at as f64 * self.plan.row_cost();
+        if let Some(next) = self.others.pop_if(|next| next.cost < spent) {
             self.plan = next;
             self.source = None;
             self.batch = 0;

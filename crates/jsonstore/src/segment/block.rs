@@ -122,12 +122,17 @@ impl<'a> Parts<'a> {
 
     /// Where to look for the target from: the last restart before it.
     fn start(&self, key: &[u8], seq: u64) -> Option<usize> {
+        self.restart(self.start_at(key, seq)?)
+    }
+
+    /// Which restart that is.
+    fn start_at(&self, key: &[u8], seq: u64) -> Option<usize> {
         let (mut low, mut high) = (0, self.restarts.len() / 4);
         while low + 1 < high {
             let middle = usize::midpoint(low, high);
             if self.is_before(middle, key, seq)? { low = middle } else { high = middle }
         }
-        self.restart(low)
+        Some(low)
     }
 
     fn restart(&self, i: usize) -> Option<usize> {
@@ -144,6 +149,23 @@ impl<'a> Parts<'a> {
         let found = reader.take(unshared)?;
         Some(compare((found, found_seq), (key, seq)).is_lt())
     }
+}
+
+/// Of a block of data: how many entries lie before the target, and how many there are.
+pub(crate) fn rank(block: &Bytes, key: &[u8], seq: u64) -> Option<(usize, usize)> {
+    let parts = Parts::of(block)?;
+    let count = |restart: usize, is_counted: &dyn Fn(&BlockIter) -> bool| {
+        let mut iter = BlockIter::new(block.clone())?;
+        iter.at = parts.restart(restart)?;
+        let mut entries = restart * RESTART_EVERY;
+        while iter.next().is_some() && is_counted(&iter) {
+            entries += 1;
+        }
+        Some(entries)
+    };
+    let is_before = |iter: &BlockIter| compare((&iter.key, iter.seq), (key, seq)).is_lt();
+    let before = count(parts.start_at(key, seq)?, &is_before)?;
+    Some((before, count((parts.restarts.len() / 4).checked_sub(1)?, &|_| true)?))
 }
 
 /// What `find` found.
@@ -278,6 +300,22 @@ mod tests {
     }
 
     #[test]
+    fn rank_counts_what_lies_before() {
+        for count in [1_usize, 15, 16, 17, 100] {
+            let mut builder = BlockBuilder::default();
+            for i in 0..count {
+                builder.add(format!("key{:04}", i * 2).as_bytes(), 9, ValueKind::Raw, b"");
+            }
+            let block = Bytes::from(builder.finish());
+            let before = |key: String| rank(&block, key.as_bytes(), 9).unwrap();
+            for i in 0..count {
+                assert_eq!(before(format!("key{:04}", i * 2)), (i, count));
+                assert_eq!(before(format!("key{:04}", i * 2 + 1)), (i + 1, count));
+            }
+        }
+    }
+
+    #[test]
     fn find_agrees_with_seek() {
         check_find(BlockBuilder::default());
         check_find(BlockBuilder::index());
@@ -322,6 +360,7 @@ mod tests {
                 let mut bad = good.clone();
                 bad[at] = value;
                 let _ = find(&bad, &[1, 20], 3);
+                let _ = rank(&Bytes::from(bad.clone()), &[1, 20], 3);
                 if let Some(mut iter) = BlockIter::new(Bytes::from(bad)) {
                     while iter.next().is_some() {}
                     let _ = iter.seek(&[1, 20], 3);

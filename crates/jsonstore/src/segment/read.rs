@@ -121,30 +121,40 @@ impl Segment {
         }
     }
 
-    /// About how many versions lie between two full keys, from its index blocks. Ends that lie in one
-    /// block are counted in it.
+    /// About how many versions lie between two full keys: counted in the blocks that the ends lie in,
+    /// for what is between by its bytes.
     pub(crate) fn estimate(&self, from: &[u8], to: &[u8]) -> Result<u64> {
         if to <= from || self.info.max_key.as_slice() < from || self.info.min_key.as_slice() >= to {
             return Ok(0);
         }
+        if self.info.min_key.as_slice() >= from && self.info.max_key.as_slice() < to {
+            return Ok(self.info.entries);
+        }
         let open = self.open()?;
         let Some(first) = self.find(open, from, u64::MAX, &mut None)? else { return Ok(0) };
         let last = self.find(open, to, u64::MAX, &mut None)?;
-        let end = last.map_or(open.data_end, |handle| handle.offset);
-        if last.is_some_and(|last| last.offset == first.offset) {
-            let mut block = self.iter_block(open, kind::DATA, first)?;
-            let mut count = 0;
-            let mut on_entry = block.seek(from, u64::MAX);
-            while on_entry.is_some() && block.key[..] < *to {
-                count += 1;
-                on_entry = block.next();
-            }
-            return Ok(count);
+        let rank = |handle: Handle, key: &[u8]| -> Result<(u64, u64)> {
+            let block = self.block(open, kind::DATA, handle)?;
+            let ranked = block::rank(&block, key, u64::MAX);
+            let (before, all) = ranked.ok_or_else(|| self.bad_block(kind::DATA))?;
+            Ok((before as u64, all as u64))
+        };
+        let (before, all) = rank(first, from)?;
+        let Some(last) = last else {
+            return Ok(all - before + self.entries_between(open, first, open.data_end));
+        };
+        let (end, _) = rank(last, to)?;
+        if last.offset == first.offset {
+            return Ok(end.saturating_sub(before));
         }
-        // On average half of the first block and half of the last are in the range.
-        let bytes = u128::from(end.saturating_sub(first.offset));
-        let data = u128::from(open.data_end).max(1);
-        Ok((bytes * u128::from(self.info.entries) / data).max(1) as u64)
+        Ok(all - before + self.entries_between(open, first, last.offset) + end)
+    }
+
+    /// About how many versions lie behind a block and before `end`.
+    fn entries_between(&self, open: &Open, block: Handle, end: u64) -> u64 {
+        let bytes = end.saturating_sub(block.offset + u64::from(block.len));
+        let all = u128::from(bytes) * u128::from(self.info.entries);
+        (all / u128::from(open.data_end).max(1)) as u64
     }
 
     /// Reads and checks every block and the hash of the whole file. Returns bytes read.

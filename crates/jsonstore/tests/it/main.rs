@@ -20,6 +20,7 @@ mod live;
 mod observe;
 mod order;
 mod patches;
+mod planner;
 mod projections;
 mod queries;
 mod registers;
