@@ -7,8 +7,9 @@ use hearth_netsvc::{
     dns::{DnsClient, DnsOptions},
 };
 use hearth_tls_acme::{
-    Authority, CertRequest, Challenges, Code, DnsSolver, Eab, FileStorage, HookSolver, Loaded,
-    Manager, ManagerOptions, Name, OnDemand, Roots, SolverError, SolverFuture, Storage, Vault,
+    Authority, CertRequest, Challenges, Code, DnsSolver, Eab, FileStorage, HookSolver, Http01,
+    Loaded, Manager, ManagerOptions, Name, OnDemand, Roots, SolverError, SolverFuture, Storage,
+    Vault,
 };
 use tokio::sync::Mutex;
 
@@ -25,7 +26,10 @@ use crate::{
 /// # Errors
 /// Why there is none, in a sentence.
 pub fn manager(acme: &Acme, ddns: Option<&Ddns>) -> Result<Manager, String> {
-    let mut options = ManagerOptions::new(storage(acme)?);
+    let storage = storage(acme)?;
+    let mut options = ManagerOptions::new(storage.clone());
+    // Of several servers with one store any may be asked.
+    options.http01 = Http01::shared(storage);
     options.authorities = authorities(acme)?;
     options.contact = acme.email.iter().cloned().collect();
     options.challenges = challenges(acme, ddns)?;
@@ -247,6 +251,19 @@ mod tests {
     fn other(directory: &str, eab: Option<(&str, &str)>) -> Fallback {
         let eab = eab.map(|(id, key)| (id.to_owned(), key.to_owned()));
         Fallback { directory: directory.to_owned(), ca_file: None, eab }
+    }
+
+    /// The authority may be led to the other one of two servers with one store.
+    #[tokio::test]
+    async fn each_server_answers_for_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let acme = Acme { storage: dir.path().join("store"), ..Acme::default() };
+        let http01 = manager(&acme, None).unwrap().http01();
+        let path = "/.well-known/acme-challenge/token";
+        assert!(http01.respond(path).await.is_none());
+        storage(&acme).unwrap().store("challenges/token", b"token.key").await.unwrap();
+        let mut answered = http01.respond(path).await.unwrap();
+        assert_eq!(answered.take_body().collect(1024).await.unwrap(), "token.key");
     }
 
     #[test]

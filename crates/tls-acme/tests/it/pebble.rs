@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use hearth_tls_acme::{
-    CertRequest, ChallengeKind, Code, Eab, Manager, ManagerOptions, MemoryStorage, Outcome,
+    CertRequest, ChallengeKind, Code, Eab, Http01, Manager, ManagerOptions, MemoryStorage, Outcome,
     Responder, RevocationReason, Storage,
 };
 
@@ -193,6 +193,28 @@ async fn two_instances_order_once() {
     let (first, second) = tokio::join!(first, second);
     assert_eq!(first.done().unwrap().fingerprint, second.done().unwrap().fingerprint);
     assert_eq!(pebble.counts(), (1, 1));
+}
+
+/// The authority is led to another instance than the one that orders, as happens behind a router.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_instance_answers_for_the_other() {
+    if missing("pebble", "one_instance_answers_for_the_other") {
+        return;
+    }
+    let pebble = tokio::task::spawn_blocking(|| Pebble::start(Manners::default())).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [orders, answers] = [(); 2].map(|()| {
+        let storage = crate::support::files(folder.path());
+        let mut options = ManagerOptions::new(storage.clone());
+        options.http01 = Http01::shared(storage);
+        options.authorities = vec![pebble.authority()];
+        options.challenges.http01 = true;
+        Manager::new(options)
+    });
+    let _responder = Responder::start(&answers, [local(pebble.http_port)], []).unwrap();
+    let had = orders.issue(&request(&["a.test"])).await;
+    assert!(matches!(had, Outcome::Done(_)), "{had:?}");
+    assert_eq!(pebble.failed(), 0);
 }
 
 /// A damaged account is replaced by its other copy, and an unknown one by a new one.
