@@ -4,7 +4,10 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::Context as _;
 
-use super::{DOMAIN, FORMER, Lab, scenario, settings, settings_without_ddns, site, world::SOUND};
+use super::{
+    DOMAIN, FORMER, Lab, NAME_SERVERS, scenario, settings, settings_without_ddns, site,
+    world::SOUND,
+};
 
 const CHAR_WIDTH: f64 = 8.4;
 const LINE_HEIGHT: usize = 20;
@@ -27,6 +30,13 @@ pub fn draw(folder: &Path) -> anyhow::Result<()> {
     let mut lab = Lab::start(SOUND)?;
     scenario::update(&lab, &format!("delete {DOMAIN} A"))?;
     scenario::update(&lab, &format!("add {DOMAIN} 60 A {FORMER}"))?;
+    for server in NAME_SERVERS {
+        let at = format!("@{server}");
+        lab.wait("both name servers to lead elsewhere", |lab| {
+            let answer = lab.run("internet", "dig", &["+short", &at, DOMAIN, "A"])?;
+            Ok(answer.stdout.trim_ascii() == FORMER.as_bytes())
+        })?;
+    }
     let settings_of_doctor = settings_without_ddns();
     let examine = ["--color", "always", "doctor", DOMAIN, "--config", &settings_of_doctor];
     let doctor = lab.hearth(&examine)?.output()?;

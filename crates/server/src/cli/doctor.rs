@@ -115,10 +115,10 @@ fn checks(facts: &Facts) -> Vec<String> {
         rows.push(row(&format!("port {port}"), format!("from outside: {outside}")));
     }
     for server in facts.dns.iter().flat_map(|dns| &dns.servers) {
-        let addresses = server
-            .addresses
-            .as_ref()
-            .map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        let addresses = server.addresses.as_ref().map(|list| match list.is_empty() {
+            true => "no address".to_owned(),
+            false => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        });
         rows.push(row("name server", format!("{}: {}", server.name, known(addresses))));
     }
     rows

@@ -349,8 +349,9 @@ fn lagging(facts: &Facts) -> Finding {
     let (other, addresses) = rest.iter().find(|(_, set)| *set != first.1)?;
     let (server, addresses) = behind.map_or((other, addresses), |(server, set)| (server, set));
     let given: Vec<_> = addresses.iter().collect();
+    let given = if given.is_empty() { "nothing".to_owned() } else { list(&given) };
     say(
-        format!("{} still says {} of {}", server.name, list(&given), facts.domain),
+        format!("{} still says {given} of {}", server.name, facts.domain),
         "wait as long as the zone's refresh time; if it stays so, the name service's operator must mend the transfer \
          between its servers",
     )

@@ -122,6 +122,11 @@ const WORLDS: &[(&str, &str, Change)] = &[
         behind.serial = Some(99);
         facts.dns.as_mut().unwrap().servers = vec![server(1, &[PUBLIC.into()]), behind];
     }),
+    ("name server does not know yet", "H-DNS-104", |facts| {
+        let mut behind = server(2, &[]);
+        behind.serial = Some(99);
+        facts.dns.as_mut().unwrap().servers = vec![server(1, &[PUBLIC.into()]), behind];
+    }),
     ("somebody else's record", "H-DNS-105", |facts| {
         servers(facts, "11.9.0.66");
         facts.dns.as_mut().unwrap().update = Some(Update::Refused("REFUSED".into()));
@@ -161,6 +166,10 @@ fn the_first_diagnosis_names_the_cause() {
         let diagnoses = diagnose(&facts);
         let first = diagnoses.first().map_or("", |first| first.code);
         assert_eq!(first, *want, "{world}: {diagnoses:#?}");
+        // A gap is where something was to be named and there was none.
+        let has_gap = |text: &str| text.contains("  ") || text.ends_with(' ');
+        let gaps = diagnoses.iter().find(|one| has_gap(&one.cause) || has_gap(&one.fix));
+        assert_eq!(gaps, None, "{world}");
     }
 }
 
