@@ -104,6 +104,14 @@ pub fn storage(acme: &Acme) -> Result<Arc<dyn Storage>, String> {
     Ok(Arc::new(FileStorage::open(folder).map_err(|error| failed(&error))?))
 }
 
+/// What the first authority is called here.
+///
+/// # Errors
+/// Why it is none.
+pub fn authority_name(acme: &Acme) -> Result<String, String> {
+    Ok(authorities(acme)?.swap_remove(0).name)
+}
+
 /// Those who are asked, best first.
 fn authorities(acme: &Acme) -> Result<Vec<Authority>, String> {
     let mut first = authority(&acme.directory, acme.ca_file.as_ref(), acme.eab.as_ref())?;

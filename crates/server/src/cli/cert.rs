@@ -52,6 +52,8 @@ enum Action {
     Renew(OrderArgs),
     /// Revoke a certificate and remove it
     Revoke(RevokeArgs),
+    /// Give the account at the authority a new key
+    RollAccount(AuthorityArgs),
     /// Show the certificates that are kept here
     List,
     /// Make an authority of this machine's own, and say how to trust it
@@ -110,6 +112,12 @@ struct RevokeArgs {
     /// Why
     #[arg(long, value_enum, default_value_t, value_name = "REASON")]
     reason: ReasonArg,
+    #[command(flatten)]
+    authority: AuthorityArgs,
+}
+
+#[derive(Debug, Args)]
+struct AuthorityArgs {
     /// The authority's directory
     #[arg(long, value_name = "URL")]
     directory: Option<String>,
@@ -207,6 +215,7 @@ async fn act(args: &CertArgs, network: Network) -> Answer {
         Action::Issue(order) => self::order(order, acme, &network, false).await,
         Action::Renew(order) => self::order(order, acme, &network, true).await,
         Action::Revoke(args) => revoke(args, acme, &network).await,
+        Action::RollAccount(args) => roll_account(args, acme, &network).await,
         Action::List => list(&acme).await,
         Action::Trust(args) => trust(args, &acme).await,
         Action::Local(args) => local(args, &acme).await,
@@ -308,14 +317,37 @@ fn write_out(folder: &Path, chain_pem: &str, key_pem: &str) -> Result<(), String
     write().map_err(|error: std::io::Error| format!("{}: {error}", folder.display()))
 }
 
+impl AuthorityArgs {
+    fn apply(&self, acme: &mut Acme) {
+        if let Some(directory) = &self.directory {
+            acme.directory.clone_from(directory);
+            acme.fallback.clear();
+        }
+        if let Some(file) = &self.ca_file {
+            acme.ca_file = Some(file.clone());
+        }
+    }
+}
+
+async fn roll_account(
+    args: &AuthorityArgs,
+    mut acme: Acme,
+    network: &Network,
+) -> Result<Answer, String> {
+    args.apply(&mut acme);
+    let manager = certificates::manager(&acme, network.ddns.as_ref())?;
+    let name = certificates::authority_name(&acme)?;
+    Ok(match manager.roll_account_key(&name).await {
+        Outcome::Done(()) => Answer::done(format!("the account at {name} has a new key")),
+        Outcome::TryLater { at, why } => {
+            attention(Answer::try_later, &why).with("retry_at", unix(at))
+        }
+        Outcome::Refused(why) => attention(Answer::refused, &why),
+    })
+}
+
 async fn revoke(args: &RevokeArgs, mut acme: Acme, network: &Network) -> Result<Answer, String> {
-    if let Some(directory) = &args.directory {
-        acme.directory.clone_from(directory);
-        acme.fallback.clear();
-    }
-    if let Some(file) = &args.ca_file {
-        acme.ca_file = Some(file.clone());
-    }
+    args.authority.apply(&mut acme);
     let manager = certificates::manager(&acme, network.ddns.as_ref())?;
     let reason = match args.reason {
         ReasonArg::Unspecified => RevocationReason::Unspecified,

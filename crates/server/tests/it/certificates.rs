@@ -173,6 +173,10 @@ fn orders_end_as_they_should() {
         assert!(code != TRY_LATER || said["retry_at"].as_u64().is_some_and(|at| at > 0), "{said}");
         assert!(!dir.join("out").exists());
     }
+    for (directory, word) in [(&closed, "acme-unreachable"), (&garbage, "acme-garbage")] {
+        let (ended, said) = cert(dir, &["roll-account", "--directory", directory]);
+        assert_eq!((ended, said["code"].as_str()), (TRY_LATER, Some(word)), "{said}");
+    }
     let (ended, said) = cert(dir, &["revoke", "nothing.test"]);
     assert_eq!(ended, REFUSED, "{said}");
 }
