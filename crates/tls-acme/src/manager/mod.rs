@@ -135,6 +135,8 @@ struct Served {
     fallback: Option<Certificate>,
 }
 
+/// How much life a certificate of our own making has left at least.
+const FALLBACK_LEFT_MIN: Duration = Duration::from_secs(86_400);
 /// Events that a slow listener may lag behind.
 const EVENTS_MAX: usize = 1024;
 
@@ -328,11 +330,13 @@ impl Manager {
         self.0.store.replace(map);
     }
 
+    /// Makes what is shown where nothing better is, unless there is one that lasts.
     async fn make_fallback(&self, names: &[crate::Name]) {
-        if self.0.served.lock().fallback.is_some() {
+        let now = self.0.options.clock.now();
+        let lasts = |one: &Certificate| one.is_valid_at(now + FALLBACK_LEFT_MIN);
+        if self.0.served.lock().fallback.as_ref().is_some_and(lasts) {
             return;
         }
-        let now = self.0.options.clock.now();
         let pair = match LocalCa::load(self.storage()).await {
             Ok(Some(authority)) => authority.issue(names, now),
             Ok(None) => self_signed(names, now),
@@ -348,6 +352,17 @@ impl Manager {
             Err(error) => return tracing::error!(%error, "no certificate could be made here"),
         };
         self.0.served.lock().fallback = made.ok();
+    }
+
+    /// A process may outlive the certificate that it made for itself.
+    async fn renew_fallback(&self) {
+        if self.0.served.lock().fallback.is_none() {
+            return;
+        }
+        let requests: Vec<_> = self.0.requests.lock().values().cloned().collect();
+        let names: Vec<_> = requests.into_iter().flat_map(|request| request.names).collect();
+        self.make_fallback(&names).await;
+        self.rebuild();
     }
 
     fn attend(&self, attention: Attention) {

@@ -62,6 +62,7 @@ impl Manager {
     /// # Cancel safety
     /// Orders under way are given up, and gone on with by the next call.
     pub async fn tick(&self) {
+        self.renew_fallback().await;
         let requests: Vec<_> = self.0.requests.lock().values().cloned().collect();
         let mut waiting = requests.into_iter();
         let mut tasks = JoinSet::new();

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::SystemTime};
 
 use hearth_net::Certificate;
 use hearth_tls_acme::{
-    CertRequest, Code, Event, ExpiryLevel, Manager, ManagerOptions, MemoryStorage, Reason, Storage,
-    self_signed,
+    CertRequest, Clock as _, Code, Event, ExpiryLevel, Manager, ManagerOptions, MemoryStorage,
+    Reason, Storage, self_signed,
 };
 
 use crate::{
@@ -164,4 +164,28 @@ async fn the_end_is_told_before_it_comes() {
     manager.tick().await;
     assert_eq!(manager.gauges().len(), 2);
     assert_eq!(told(), [], "the end is far away again");
+}
+
+/// A site that never gets a certificate is shown one of our own making, and for longer than one of these lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_signs_itself_is_renewed_too() {
+    let authority = StandIn::start();
+    authority.mind.lock().refusals = vec![(500, "serverInternal", None); 100];
+    let clock = Arc::new(ShiftedClock::default());
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let manager = manager(&authority, &storage, &clock);
+    manager.manage([CertRequest::new([name("a.test")]).unwrap()]).await.unwrap();
+    let shown = || {
+        let map = manager.cert_store().load();
+        let (_, certificate) = map.iter().next().unwrap();
+        assert!(certificate.is_valid_at(clock.now()));
+        certificate.key().cert[0].clone()
+    };
+    let first = shown();
+    for (days, is_first) in [(0.0, true), (88.0, true), (89.5, false), (400.0, false)] {
+        clock.shift_days(days);
+        manager.tick().await;
+        assert_eq!(shown() == first, is_first, "after {days} days");
+    }
+    assert_eq!(authority.orders(), 0);
 }
