@@ -1,7 +1,7 @@
 //! Profiles, at authorities that have them and at one that has not.
 //!
-//! Packaged Pebbles are older than 2.7 and have none: the variable `E2E_PEBBLE` names one that has, for the test
-//! that needs it.
+//! Packaged Pebbles are older than 2.7 and have none, so the test that needs one is ignored:
+//! `E2E_PEBBLE=PATH cargo test -p hearth-tls-acme --all-features --test it -- --ignored many_orders_of_a_profile`.
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -32,11 +32,9 @@ async fn an_authority_without_profiles_is_told() {
 
 /// Many orders of a short profile are one certificate each, and each lives as long as the profile says.
 #[test]
+#[ignore = "needs a Pebble of 2.7 or newer, which no package brings: name it in E2E_PEBBLE"]
 fn many_orders_of_a_profile() {
-    let Some(program) = std::env::var_os("E2E_PEBBLE") else {
-        eprintln!("skipped: many_orders_of_a_profile needs a Pebble of 2.7 or newer in E2E_PEBBLE");
-        return;
-    };
+    let program = std::env::var_os("E2E_PEBBLE").expect("E2E_PEBBLE names a Pebble");
     let count = if is_long() { 500 } else { 25 };
     // Where authorizations are used again Pebble 2.10 locks itself up now and then, in a store of its own.
     for nonce_reject in [0, 30] {
