@@ -10,14 +10,17 @@ use anyhow::Context as _;
 
 use crate::{process, workspace};
 
-/// Crashes and recoveries per second of processor time, below which the simulator is too slow.
-const CYCLES_PER_SECOND_MIN: &str = "1000";
+/// Crashes and recoveries per second of processor time, below which the simulator is too slow: where nothing
+/// else runs, and on a machine that others use, too, where a figure of time must not fail a push.
+const RATE_MIN: &str = "1000";
+const RATE_MIN_SHARED: &str = "500";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 pub(crate) fn run(long: bool) -> anyhow::Result<()> {
     let suite = build()?;
-    simulate(&suite.integration, if long { 600 } else { 60 })?;
+    let (seconds, rate_min) = if long { (600, RATE_MIN) } else { (60, RATE_MIN_SHARED) };
+    simulate(&suite.integration, seconds, rate_min)?;
     every_byte(&suite.integration)?;
     loom()?;
     eprintln!("== deliberate bugs");
@@ -113,7 +116,7 @@ fn build() -> anyhow::Result<Suite> {
 }
 
 /// Random worlds on every core, each from seeds of its own.
-fn simulate(suite: &Path, seconds: u32) -> anyhow::Result<()> {
+fn simulate(suite: &Path, seconds: u32, rate_min: &str) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     eprintln!("== fault simulation, {seconds} s on {cores} cores");
     let mut children = Vec::new();
@@ -122,7 +125,7 @@ fn simulate(suite: &Path, seconds: u32) -> anyhow::Result<()> {
         command.args(["simulation::random", "--nocapture"]);
         command.env("E2E_SIM_SECONDS", seconds.to_string());
         command.env("E2E_SIM_FIRST", (core * 1_000_000 + 1).to_string());
-        command.env("E2E_SIM_RATE_MIN", CYCLES_PER_SECOND_MIN);
+        command.env("E2E_SIM_RATE_MIN", rate_min);
         children.push(command.spawn().context("cannot start the simulator")?);
     }
     // All are waited for before any result is looked at, so that none is left behind.
