@@ -242,7 +242,8 @@ impl Core {
                 });
                 continue;
             }
-            let since = if previous.is_some() { self.log.visible() } else { 0 };
+            // Of what is not visible yet it was proven, too, that no two have the same key.
+            let since = if previous.is_some() { self.log.last_seq() } else { 0 };
             let state =
                 if stored.is_ready { BuildState::Ready { since } } else { BuildState::Building };
             if let Some(old) = old {
