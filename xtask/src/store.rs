@@ -19,8 +19,6 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 pub(crate) fn run(long: bool) -> anyhow::Result<()> {
     let suite = build()?;
-    // Open: `E2E_SIM_SEED=1009771` finds a document more than expected, in a world of relaxed commits that
-    // expires documents. 40 s end before it; the long run does not pass until that is understood.
     let (seconds, rate_min) = if long { (600, RATE_MIN) } else { (40, RATE_MIN_SHARED) };
     simulate(&suite.integration, seconds, rate_min)?;
     every_byte(&suite.integration)?;

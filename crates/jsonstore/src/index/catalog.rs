@@ -242,8 +242,12 @@ impl Core {
                 });
                 continue;
             }
-            // Of what is not visible yet it was proven, too, that no two have the same key.
-            let since = if previous.is_some() { self.log.last_seq() } else { 0 };
+            let since = match previous {
+                None => 0,
+                // That no two have the same key was proven of what is not visible yet, too.
+                Some(_) if stored.index.unique => self.log.last_seq(),
+                Some(_) => self.log.visible(),
+            };
             let state =
                 if stored.is_ready { BuildState::Ready { since } } else { BuildState::Building };
             if let Some(old) = old {
