@@ -19,7 +19,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 pub(crate) fn run(long: bool) -> anyhow::Result<()> {
     let suite = build()?;
-    let (seconds, rate_min) = if long { (600, RATE_MIN) } else { (40, RATE_MIN_SHARED) };
+    let (seconds, rate_min) = if long { (600, RATE_MIN) } else { (60, RATE_MIN_SHARED) };
     simulate(&suite.integration, seconds, rate_min)?;
     every_byte(&suite.integration)?;
     loom()?;

@@ -4,15 +4,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{LEVELS, Tree, full_key};
+use super::{CHUNK, Tree, full_key};
 use crate::{
     error::Result,
     memtable::{Entry, Memtable},
     segment::{Segment, SegmentBack},
 };
-
-/// Entries copied from a memtable at a time, so its lock is held only briefly.
-const CHUNK: usize = 64;
 
 /// One sorted run of versions, the last key first; of one key the oldest version first.
 #[derive(Debug)]
@@ -106,35 +103,21 @@ impl Tree {
         to: Option<&[u8]>,
         snapshot: u64,
     ) -> Result<MergeBack> {
-        let tables = std::iter::once(&self.active).chain(self.frozen.iter().rev());
-        let tables = tables.filter(|table| !table.is_empty());
-        let mut sources: Vec<Source> = tables
-            .map(|table| Source::Memtable {
-                table: Arc::clone(table),
-                keyspace,
-                from: from.to_vec(),
-                to: to.map(|to| (Bytes::copy_from_slice(to), u64::MAX)),
-                chunk: VecDeque::new(),
-                done: false,
-            })
-            .collect();
+        let table = |table: &Arc<Memtable>| Source::Memtable {
+            table: Arc::clone(table),
+            keyspace,
+            from: from.to_vec(),
+            to: to.map(|to| (Bytes::copy_from_slice(to), u64::MAX)),
+            chunk: VecDeque::new(),
+            done: false,
+        };
+        let mut sources: Vec<Source> = self.tables().map(table).collect();
         let from = full_key(keyspace, from);
         let to = to.map_or_else(|| full_key(keyspace + 1, &[]), |to| full_key(keyspace, to));
-        let mut add = |rest: Vec<Arc<Segment>>| {
+        sources.extend(self.levels.runs(&from, &to).map(|rest| {
             let (from, to) = (from.clone(), to.clone());
-            sources.push(Source::Segments { rest, current: None, from, to });
-        };
-        for segment in &self.levels.levels[0] {
-            if segment.info.max_key >= from && segment.info.min_key < to {
-                add(vec![Arc::clone(segment)]);
-            }
-        }
-        for level in 1..LEVELS {
-            let segments = self.levels.overlapping(level, &from, &to);
-            if !segments.is_empty() {
-                add(segments);
-            }
-        }
+            Source::Segments { rest, current: None, from, to }
+        }));
         MergeBack::new(sources, snapshot)
     }
 }

@@ -2,14 +2,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use super::CHUNK;
 use crate::{
     error::Result,
     memtable::{Entry, Memtable},
     segment::{Segment, SegmentIter},
 };
-
-/// Entries copied from a memtable at a time, so its lock is held only briefly.
-const CHUNK: usize = 64;
 
 /// One sorted run of versions. Keys carry the keyspace in front iff `full` keys were asked for.
 #[derive(Debug)]

@@ -25,6 +25,9 @@ pub(crate) use self::{
 
 pub(crate) const LEVELS: usize = 7;
 
+/// Entries copied from a memtable at a time, so its lock is held only briefly.
+const CHUNK: usize = 64;
+
 /// Versions counted in a memtable to estimate a range.
 const ESTIMATE_MAX: usize = 1024;
 
@@ -53,6 +56,16 @@ impl Levels {
             s.info.max_key.as_slice() >= min && s.info.min_key.as_slice() <= max
         };
         self.levels[level].iter().filter(touches).cloned().collect()
+    }
+
+    /// Segments that hold something of a range of full keys; those of one run follow one another.
+    fn runs(&self, from: &[u8], to: &[u8]) -> impl Iterator<Item = Vec<Arc<Segment>>> {
+        let newest = self.levels[0].iter().filter(move |segment| {
+            segment.info.max_key.as_slice() >= from && segment.info.min_key.as_slice() < to
+        });
+        let newest = newest.map(|segment| vec![Arc::clone(segment)]);
+        let sorted = (1..LEVELS).map(move |level| self.overlapping(level, from, to));
+        newest.chain(sorted).filter(|run| !run.is_empty())
     }
 
     fn get(
@@ -112,6 +125,12 @@ impl Tree {
         self.levels.get(keyspace, key, snapshot)
     }
 
+    /// Those that hold something, the newest first.
+    fn tables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        let all = std::iter::once(&self.active).chain(self.frozen.iter().rev());
+        all.filter(|table| !table.is_empty())
+    }
+
     /// About how many versions lie in a range of keys.
     pub(crate) fn estimate(&self, keyspace: u32, from: &[u8], to: Option<&[u8]>) -> Result<u64> {
         let tables = self.frozen.iter().chain([&self.active]);
@@ -132,24 +151,13 @@ impl Tree {
         to: Option<&[u8]>,
         snapshot: u64,
     ) -> Result<MergeIter> {
-        let tables = std::iter::once(&self.active).chain(self.frozen.iter().rev());
-        let tables = tables.filter(|table| !table.is_empty());
-        let mut sources: Vec<Source> =
-            tables.map(|table| Source::memtable(table, keyspace, from, to)).collect();
-        let full = full_key(keyspace, from);
-        let full_to = to.map(|to| full_key(keyspace, to));
-        let max = full_to.clone().unwrap_or_else(|| full_key(keyspace + 1, &[]));
-        for segment in &self.levels.levels[0] {
-            if segment.info.max_key >= full && segment.info.min_key < max {
-                let segment = vec![Arc::clone(segment)];
-                sources.push(Source::keyspace(segment, &full, full_to.as_deref())?);
-            }
-        }
-        for level in 1..LEVELS {
-            let segments = self.levels.overlapping(level, &full, &max);
-            if !segments.is_empty() {
-                sources.push(Source::keyspace(segments, &full, full_to.as_deref())?);
-            }
+        let tables = self.tables().map(|table| Source::memtable(table, keyspace, from, to));
+        let mut sources: Vec<Source> = tables.collect();
+        let from = full_key(keyspace, from);
+        let to = to.map(|to| full_key(keyspace, to));
+        let end = to.clone().unwrap_or_else(|| full_key(keyspace + 1, &[]));
+        for run in self.levels.runs(&from, &end) {
+            sources.push(Source::keyspace(run, &from, to.as_deref())?);
         }
         MergeIter::new(sources, snapshot)
     }

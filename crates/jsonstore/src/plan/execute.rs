@@ -109,10 +109,8 @@ impl Execution {
         hold: Arc<Hold>,
     ) -> Result<Self> {
         let hide = hide(core, keyspace, &query, &hold);
-        let Some(state) = core.collection_state(keyspace) else {
-            return Self::planned(core, keyspace, query, seq, hold);
-        };
-        let Some(shape) = query.shape() else {
+        let state = core.collection_state(keyspace);
+        let Some((state, shape)) = state.zip(query.shape()) else {
             return Self::planned(core, keyspace, query, seq, hold);
         };
         if let Some(choice) = state.choices.recall(shape)

@@ -36,21 +36,24 @@ pub(super) async fn client(scene: Scene, seed: u64) {
             Error::SchemaViolation { .. } => scene.profile.schemas,
             _ => false,
         };
-        let expected = violates
-            || matches!(
-                e,
-                Error::Conflict
-                    | Error::Deadlock { .. }
-                    | Error::LockTimeout { .. }
-                    | Error::Poisoned { .. }
-                    | Error::Io { .. }
-                    | Error::DiskFull { .. }
-                    | Error::Closed
-            );
+        let expected = violates || matches!(e, Error::Conflict) || may_befall(&e);
         if !expected {
             *scene.failure.lock() = Some(format!("a client got {e:?}"));
         }
     }
+}
+
+/// What may happen to anybody among others in a world with faults.
+pub(super) fn may_befall(e: &Error) -> bool {
+    matches!(
+        e,
+        Error::Deadlock { .. }
+            | Error::LockTimeout { .. }
+            | Error::Poisoned { .. }
+            | Error::Io { .. }
+            | Error::DiskFull { .. }
+            | Error::Closed
+    )
 }
 
 /// Makes or drops an index.
@@ -71,18 +74,8 @@ pub(super) async fn index_client(store: Store, failure: Arc<Mutex<Option<String>
         coll.create_index(index).await.map(|_| ())
     };
     let Err(e) = done else { return };
-    let expected = matches!(
-        e,
-        Error::IndexAbsent { .. }
-            | Error::IndexNotUnique { .. }
-            | Error::Deadlock { .. }
-            | Error::LockTimeout { .. }
-            | Error::Poisoned { .. }
-            | Error::Io { .. }
-            | Error::DiskFull { .. }
-            | Error::Closed
-    );
-    if !expected {
+    let expected = matches!(e, Error::IndexAbsent { .. } | Error::IndexNotUnique { .. });
+    if !expected && !may_befall(&e) {
         *failure.lock() = Some(format!("whoever makes indexes got {e:?}"));
     }
 }

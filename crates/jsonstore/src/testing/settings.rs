@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{SimEnv, env::Random};
+use super::{SimEnv, clients::may_befall, env::Random};
 use crate::{Collection, Error, Index, Result, Store};
 
 /// Documents expire so long after their date, or at it.
@@ -190,17 +190,7 @@ async fn change_settings(
 }
 
 fn is_expected(e: &Error) -> bool {
-    matches!(
-        e,
-        Error::IndexAbsent { .. }
-            | Error::IndexExists { .. }
-            | Error::Deadlock { .. }
-            | Error::LockTimeout { .. }
-            | Error::Poisoned { .. }
-            | Error::Io { .. }
-            | Error::DiskFull { .. }
-            | Error::Closed
-    )
+    matches!(e, Error::IndexAbsent { .. } | Error::IndexExists { .. }) || may_befall(e)
 }
 
 fn last_seq(collection: &Collection) -> u64 {

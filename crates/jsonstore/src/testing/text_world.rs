@@ -12,7 +12,9 @@ use std::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{SimEnv, env::Random, hooks, naive_text::NaiveText, small_options};
+use super::{
+    SimEnv, clients::may_befall, env::Random, hooks, naive_text::NaiveText, small_options,
+};
 use crate::{
     Collection, Document, Error, Id, Isolation, Result, Snapshot, Store, TextError, TextIndex,
     TextQuery, Update,
@@ -351,15 +353,9 @@ fn is_expected(e: &Error) -> bool {
     matches!(
         e,
         Error::Conflict
-            | Error::Deadlock { .. }
-            | Error::LockTimeout { .. }
-            | Error::Poisoned { .. }
-            | Error::Io { .. }
-            | Error::DiskFull { .. }
-            | Error::Closed
             // Two clients make and drop the same index.
             | Error::Text(TextError::NoSuchIndex { .. } | TextError::IndexExists { .. })
-    )
+    ) || may_befall(e)
 }
 
 fn document(random: &mut Random, id: i64) -> Value {

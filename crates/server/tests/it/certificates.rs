@@ -68,15 +68,17 @@ fn the_local_authority_issues() {
     assert!(said["error"].as_str().unwrap().starts_with("file: "), "{said}");
 }
 
+/// What makes an authority of this name.
+pub(crate) fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
 /// Writes a root, an authority between (and one whose time is over), a certificate (and one that has ended), keys.
 fn write_chain(dir: &Path) {
     let write = |name: &str, text: String| fs::write(dir.join(name), text).unwrap();
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-    };
     let (root_key, middle_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let root = Issuer::new(authority("root"), root_key);
     let mut middle = authority("middle");

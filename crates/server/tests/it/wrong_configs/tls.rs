@@ -248,14 +248,10 @@ fn a_certificate_for_another_name_is_doubtful() {
 /// A chain in a wrong order is put right, one with an issuer that has ended is served as it is, and both are told.
 #[test]
 fn a_doubtful_chain_is_told() {
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use rcgen::{CertificateParams, Issuer, KeyPair};
+
+    use crate::certificates::authority;
     let dir = site();
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-    };
     let (root_key, middle_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let root = Issuer::new(authority("root"), root_key);
     let mut middle = authority("middle");
