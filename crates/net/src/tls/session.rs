@@ -95,6 +95,7 @@ impl Session {
 
     fn client_certificate(&self) -> Option<ClientCertificate> {
         let der = self.tls.peer_certificates()?.first()?;
+        // The SHA-256 that is here anyway, inside a suite of the provider.
         let digest = TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider.hash(der);
         let sha256 = digest.as_ref().try_into().ok()?;
         Some(ClientCertificate { der: (**der).into(), sha256 })
