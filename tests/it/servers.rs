@@ -48,10 +48,15 @@ pub(crate) fn restart(server: &mut Server) {
 }
 
 fn start_hearth(folder: &Path, address: SocketAddr) -> Program {
-    let binary = program::built("hearth-server", "hearth").expect("the binary");
-    let mut command = Command::new(binary);
+    Program::start(&mut serve(folder), address, &folder.join("hearth.log")).expect("hearth")
+}
+
+/// `hearth serve` with the `hearth.toml` of a folder, in which it also has its state.
+pub(crate) fn serve(folder: &Path) -> Command {
+    let mut command = Command::new(program::built("hearth-server", "hearth").expect("the binary"));
+    command.env("STATE_DIRECTORY", folder.join("state"));
     command.arg("serve").arg("-c").arg(folder.join("hearth.toml"));
-    Program::start(&mut command, address, &folder.join("hearth.log")).expect("hearth")
+    command
 }
 
 /// `examples/referee` with these additional environment variables.

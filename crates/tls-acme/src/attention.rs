@@ -140,6 +140,9 @@ codes! {
     /// Another instance works on the same certificate.
     StorageBusy "storage-busy" Nobody
         "Nothing has to be done: the other instance's certificate is used when it is there.";
+    /// The keys of session tickets that the process before this one left were not taken over.
+    TicketsRefused "tickets-refused" Nobody
+        "Nothing has to be done: visitors shake hands anew. If it happens again, see who else writes to the state folder.";
     /// The authority wants the user to do something, such as agreeing to new terms.
     UserAction "acme-user-action" Operator
         "Open the page that the authority names and follow it.";

@@ -54,7 +54,7 @@ pub use crate::{
         FileStorage, LockKind, MemoryStorage, Storage, StorageError, StorageFuture, StorageLock,
         check_key,
     },
-    tickets::{InvalidTicketSecret, TicketSecret},
+    tickets::{AdoptTicketsError, TicketFile, TicketFileError, TicketSecret},
     vault::{Loaded, Origin, StoredCertificate, Vault, VaultError},
 };
 

@@ -6,6 +6,7 @@ use hearth_e2e::{peers, program};
 use tempfile::TempDir;
 
 use super::{certify, text};
+use crate::servers;
 
 /// What testssl reports that is none of the server's doing, and why. Everything else above INFO fails the test.
 const ACCEPTED: &[(&str, &str)] = &[
@@ -39,8 +40,7 @@ fn start() -> Site {
         text(&path("key.pem")),
     );
     std::fs::write(path("hearth.toml"), config).expect("the configuration");
-    let mut command = Command::new(program::built("hearth-server", "hearth").expect("the binary"));
-    command.arg("serve").arg("-c").arg(path("hearth.toml"));
+    let mut command = servers::serve(folder.path());
     let server = program::Program::start(&mut command, tls, &path("hearth.log")).expect("hearth");
     Site { _server: server, tls, folder }
 }

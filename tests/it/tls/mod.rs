@@ -5,6 +5,7 @@ mod grade;
 mod mutual;
 mod on_demand;
 mod refusals;
+mod resume;
 #[path = "../../../crates/net/tests/it/trust.rs"]
 mod trust;
 
@@ -12,10 +13,12 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
+    process::Command,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use hearth_e2e::peers;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CrlDistributionPoint, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
@@ -71,6 +74,25 @@ fn connect_to(
         tls.complete_io(&mut tcp)?;
     }
     Ok(StreamOwned::new(tls, tcp))
+}
+
+/// What `openssl s_client` prints when it asks `host` for its page over a handshake with `name`.
+fn s_client(
+    openssl: &Path,
+    server: SocketAddr,
+    folder: &Path,
+    (name, host): (&str, &str),
+    more: &[&str],
+) -> String {
+    let request = folder.join("request");
+    let said = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    std::fs::write(&request, said).expect("written");
+    let mut command = Command::new("sh");
+    command.args(["-c", "request=$1; shift; exec \"$@\" < \"$request\" 2>&1", "sh"]);
+    command.arg(&request).arg(openssl).args(["s_client", "-ign_eof", "-connect"]);
+    command.arg(server.to_string()).args(["-servername", name]).args(more);
+    let output = peers::run(30, &mut command).expect("openssl");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Writes `cert.pem` for localhost as an authority would have made it, `key.pem`, and the authority's `root.pem`.

@@ -19,6 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{on_demand::Authority, text};
+use crate::servers;
 
 /// A server with a site for everybody and some for clients with a certificate.
 struct Server {
@@ -79,8 +80,7 @@ fn start_with(sites: &[(&str, &str)]) -> Server {
         );
     }
     fs::write(path("hearth.toml"), config).expect("the configuration");
-    let mut command = Command::new(program::built("hearth-server", "hearth").expect("the binary"));
-    command.arg("serve").arg("-c").arg(path("hearth.toml"));
+    let mut command = servers::serve(folder.path());
     let program = Program::start(&mut command, tls, &path("hearth.log")).expect("hearth");
     Server { program, tls, folder }
 }
@@ -254,17 +254,8 @@ fn who_came_is_in_the_access_log() {
     assert_eq!(lines[1]["client_sha256"], Value::Null, "{lines:?}");
 }
 
-/// What `openssl s_client` prints when it asks `host` for its page over a handshake with `name`.
-fn s_client(server: &Server, openssl: &Path, (name, host): (&str, &str), more: &[&str]) -> String {
-    let request = server.path("request");
-    let said = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-    fs::write(&request, said).expect("written");
-    let mut command = Command::new("sh");
-    command.args(["-c", "request=$1; shift; exec \"$@\" < \"$request\" 2>&1", "sh"]);
-    command.arg(&request).arg(openssl).args(["s_client", "-ign_eof", "-connect"]);
-    command.arg(server.tls.to_string()).args(["-servername", name]).args(more);
-    let output = peers::run(30, &mut command).expect("openssl");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+fn s_client(server: &Server, openssl: &Path, named: (&str, &str), more: &[&str]) -> String {
+    super::s_client(openssl, server.tls, server.folder.path(), named, more)
 }
 
 /// A session of a site that is open to everybody, or was opened by a certificate, is worth nothing elsewhere.
@@ -327,8 +318,8 @@ fn a_closed_site_proves_its_name() {
         authority.directory
     );
     fs::write(path("hearth.toml"), config).expect("the configuration");
-    let mut command = Command::new(program::built("hearth-server", "hearth").expect("the binary"));
-    command.args(["serve", "--log", "info,net=debug", "-c"]).arg(path("hearth.toml"));
+    let mut command = servers::serve(folder.path());
+    command.args(["--log", "info,net=debug"]);
     let program = Program::start(&mut command, tls, &path("hearth.log")).expect("hearth");
     let start = std::time::Instant::now();
     while !program.log().contains("a new certificate is in use") {

@@ -9,6 +9,7 @@ use hearth_e2e::{
 use tempfile::TempDir;
 
 use super::{certify, connect_to, get, text, trust::client_config};
+use crate::servers;
 
 fn local(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
@@ -78,8 +79,7 @@ fn first_visitors_get_a_certificate_of_the_authority() {
         text(&path("site")),
     );
     fs::write(path("hearth.toml"), config).expect("the configuration");
-    let mut command = Command::new(program::built("hearth-server", "hearth").expect("the binary"));
-    command.arg("serve").arg("-c").arg(path("hearth.toml"));
+    let mut command = servers::serve(folder.path());
     let server = Program::start(&mut command, plain, &path("hearth.log")).expect("hearth");
     let visit = |name: &str| {
         let config = client_config(&["http/1.1"]);

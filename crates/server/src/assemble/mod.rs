@@ -2,6 +2,7 @@
 
 mod addresses;
 mod routes;
+mod tickets;
 mod tls;
 mod trust;
 
@@ -23,6 +24,7 @@ use hearth_tls_acme::Manager;
 pub use self::addresses::{check_addresses, fall_back};
 pub(crate) use self::routes::site_routes;
 use self::{
+    tickets::Tickets,
     tls::Tls,
     trust::{Guard, Trusts},
 };
@@ -38,6 +40,7 @@ pub struct Running {
     handle: Handle,
     grace: Duration,
     traffic: Arc<Traffic>,
+    tickets: Tickets,
     /// The writers of logs; the log itself ends last.
     logs: Vec<WriterGuard>,
 }
@@ -95,9 +98,10 @@ pub fn start(plan: &Plan, log: Option<WriterGuard>, before: &Before) -> Result<R
         logs.push(guard);
     }
     logs.extend(log);
-    let server = bind(plan, &Arc::new(Observers(observers)), before)?;
+    let tickets = Tickets::new(plan);
+    let server = bind(plan, &Arc::new(Observers(observers)), before, &tickets)?;
     let handle = server.start().map_err(|error| failure(&error, "ask for fewer `workers`"))?;
-    Ok(Running { handle, grace: plan.grace, traffic, logs })
+    Ok(Running { handle, grace: plan.grace, traffic, tickets, logs })
 }
 
 impl Before {
@@ -119,6 +123,14 @@ impl Running {
         self.traffic.stats()
     }
 
+    /// Leaves the keys of session tickets for the next process, whenever there are new ones; for a task of its own.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves what it left last.
+    pub fn keep_tickets(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.tickets.clone().keep()
+    }
+
     /// Opens log files anew.
     pub fn reopen_logs(&self) {
         for log in &self.logs {
@@ -131,6 +143,8 @@ impl Running {
     /// # Cancel safety
     /// The drain goes on if the future is dropped.
     pub async fn drain(&self) -> DrainReport {
+        // The next process may be started before this one has ended.
+        self.tickets.leave();
         self.handle.drain_within(self.grace).await
     }
 
@@ -140,7 +154,12 @@ impl Running {
     }
 }
 
-fn bind(plan: &Plan, observers: &Arc<Observers>, before: &Before) -> Result<Server, Failure> {
+fn bind(
+    plan: &Plan,
+    observers: &Arc<Observers>,
+    before: &Before,
+    tickets: &Tickets,
+) -> Result<Server, Failure> {
     let early = bind_early(plan)?;
     let port = https_port(plan, early.as_ref());
     let router = Arc::new(routes::router(plan, port).map_err(|error| bug(&error))?);
@@ -149,7 +168,7 @@ fn bind(plan: &Plan, observers: &Arc<Observers>, before: &Before) -> Result<Serv
     if plan.workers > 0 {
         builder = builder.workers(plan.workers);
     }
-    let tls = Tls::new(plan, before, trusts.clone())?;
+    let tls = Tls::new(plan, before, trusts.clone(), tickets.for_tls())?;
     let unbound = Unbound { plan, observers, tls, early, builder };
     let builder = match trusts {
         Some(trusts) => {

@@ -43,8 +43,8 @@ impl Tls {
         plan: &Plan,
         before: &Before,
         trusts: Option<Arc<Trusts>>,
+        tickets: Tickets,
     ) -> Result<Self, Failure> {
-        let tickets = Tickets::new();
         let only_tls13 = plan.min_tls == TlsVersion::Tls13;
         let has_challenges = before.manager.is_some();
         let certificates: Arc<dyn ResolvesServerCert> = match &before.manager {

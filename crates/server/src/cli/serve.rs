@@ -67,6 +67,7 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
         let _managed = before
             .manager
             .map(|manager| tokio::spawn(manage(plan.managed(), plan.network.clone(), manager)));
+        let _kept = tokio::spawn(running.keep_tickets());
         announce(args, color, serving, listeners, &hosts, &running);
         Ok(serve(&running, signals).await)
     });

@@ -118,6 +118,8 @@ async fn up(plan: &Plan, domain: Name, lock: Lock, show: Show) -> Result<Exit, F
     let challenges = Challenges::new(secret);
     let before = Before { challenges: Some(challenges.clone()), manager: Some(manager.clone()) };
     let running = assemble::start(plan, Some(log), &before)?;
+    // It ends with the runtime.
+    let _kept = tokio::spawn(running.keep_tickets());
     let addresses: Vec<_> = running.addresses().iter().map(ToString::to_string).collect();
     board.ok("listen", addresses.join(", "));
     let doors = running.addresses().iter().zip(&plan.listeners);

@@ -210,6 +210,9 @@ section! {
     pub struct Tls {
         /// The oldest version that is spoken.
         min_version: TlsVersion = TlsVersion::Tls12,
+        /// Whether visitors resume their sessions after a restart: the keys of their tickets, of twelve hours at
+        /// most, are kept in the state folder for the next process.
+        keep_tickets: bool = true,
         /// Certificates from an authority.
         acme: Option<Spanned<Acme>> = None,
     }

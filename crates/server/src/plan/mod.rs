@@ -49,6 +49,8 @@ pub struct Plan {
     pub connections: NetLimits,
     /// The oldest TLS that is spoken.
     pub min_tls: TlsVersion,
+    /// Whether the keys of session tickets are left for the next process.
+    pub keeps_tickets: bool,
     /// The way from the internet to here.
     pub network: network::Network,
     /// A line for each request.
@@ -79,6 +81,7 @@ impl Plan {
             limits,
             connections,
             min_tls: config.tls.min_version,
+            keeps_tickets: config.tls.keep_tickets,
             network,
             access_log,
             log,

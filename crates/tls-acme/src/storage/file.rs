@@ -148,7 +148,7 @@ fn kernel_lock(_path: &Path) -> io::Result<Option<StorageLock>> {
 }
 
 /// Writes beside `path` and renames, so that a crash leaves the old or the new content.
-pub(super) fn replace(path: &Path, value: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, value: &[u8]) -> io::Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     if let Some(folder) = path.parent() {
         create_folder(folder)?;

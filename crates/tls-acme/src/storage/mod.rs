@@ -6,6 +6,7 @@ mod memory;
 
 use std::{any::Any, fmt, future::Future, io, pin::Pin, time::Duration};
 
+pub(crate) use self::file::replace;
 pub use self::{
     file::{FileStorage, LockKind},
     memory::MemoryStorage,
