@@ -74,7 +74,7 @@ mod wal;
 pub use crate::{
     api::{
         Collection, Cursor, Document, Find, Input, Isolation, Keyspace, Load, Range, Snapshot,
-        Stats, Store, Target, Transaction, block_on,
+        Stats, Store, Target, Transaction, Upserted, block_on,
     },
     backup::{
         Archive, BackupError, BackupInfo, BackupKind, BackupOptions, BackupProgress, BackupReport,

@@ -15,7 +15,7 @@ use crate::{
     jb1,
     key::{self, Id},
     plan::{Execution, Explanation, Found, FoundValue, Query, QueryLimits},
-    query::{Filter, Path, Projection, Sort, Update},
+    query::{Filter, Path, Projection, Sort},
 };
 
 /// A query. Nothing happens until its answer is asked for.
@@ -325,27 +325,6 @@ impl Collection {
     /// As [`Find::collect`].
     pub async fn find_one(&self, filter: impl Into<Filter>) -> Result<Option<Document>> {
         self.find(filter).first().await
-    }
-
-    /// Changes every document that matches, in one transaction; returns how many.
-    ///
-    /// # Errors
-    /// [`Error::InvalidUpdate`]; [`Error::TransactionTooLarge`]; those of [`Find::collect`] and of
-    /// [`crate::Store::transact`]. Then nothing was changed.
-    ///
-    /// # Cancel safety
-    /// As [`Collection::insert`].
-    pub async fn update_many(&self, filter: &Filter, update: &Update) -> Result<u64> {
-        self.store
-            .transact(|tx| async move {
-                let found = self.find(filter.clone()).found_within(&tx).await?;
-                let mut count = 0;
-                for found in found {
-                    count += u64::from(tx.update(self, Id(found.id.to_vec()), update).await?);
-                }
-                Ok(count)
-            })
-            .await
     }
 
     /// Removes every document that matches, in one transaction; returns how many.

@@ -9,6 +9,7 @@ mod find;
 mod follow;
 mod keyspace;
 mod load;
+mod modify;
 mod scan;
 mod store;
 mod transaction;
@@ -21,6 +22,7 @@ pub use self::{
     find::Find,
     keyspace::Keyspace,
     load::Load,
+    modify::Upserted,
     scan::Range,
     store::{Snapshot, Stats, Store},
     transaction::{Isolation, Target, Transaction},

@@ -33,7 +33,7 @@ pub(crate) use self::{
     order::Bracket,
     path::{Path, Step},
     time::rfc3339,
-    update::{apply, with_first_member},
+    update::{apply, new_document, with_first_member},
 };
 
 /// JB1 as a `serde_json` value; `None` if the bytes are damaged or a number is beyond f64.

@@ -50,6 +50,11 @@ impl Path {
         Ok(Self { text: text.into(), steps: steps.into() })
     }
 
+    /// A part of another path.
+    pub(crate) fn of_steps(steps: &[Step]) -> Self {
+        Self { text: Box::default(), steps: steps.into() }
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }

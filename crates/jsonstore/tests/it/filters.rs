@@ -410,6 +410,9 @@ fn there_are_rows_enough() {
     let filters: usize = PAGES.iter().map(|page| page.rows.len()).sum();
     let updates: usize = crate::updates::PAGES.iter().map(|page| page.rows.len()).sum();
     assert!(filters >= 150 && updates >= 80, "{filters} filters, {updates} updates");
+    let positional: usize = crate::modify::PAGES.iter().map(|page| page.rows.len()).sum();
+    let upserts: usize = crate::modify::UPSERTS.iter().map(|(_, rows)| rows.len()).sum();
+    assert!(positional >= 50 && upserts >= 35, "{positional} positional, {upserts} upserts");
 }
 
 #[test]

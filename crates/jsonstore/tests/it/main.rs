@@ -17,6 +17,7 @@ mod isolation;
 mod jsonpath;
 mod kill;
 mod live;
+mod modify;
 mod observe;
 mod order;
 mod patches;

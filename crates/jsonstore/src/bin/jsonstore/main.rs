@@ -59,6 +59,8 @@ enum Command {
     Get { collection: String, id: String },
     /// Change a document: `{"$set": {"a.b": 1}, "$inc": {"n": 2}}`.
     Update { collection: String, id: String, update: String },
+    /// Change all documents that match; prints how many.
+    Modify(query::ModifyCommand),
     /// Remove the document with this id.
     Delete { collection: String, id: String },
     /// Print documents in the order of their ids, one per line.
@@ -234,6 +236,7 @@ async fn run(store: &Store, command: Command, json: bool) -> Result<()> {
                 bail!("no document {id} in {collection}");
             }
         }
+        Command::Modify(modify) => modify.run(store).await?,
         Command::Delete { collection, id } => {
             if !store.collection(&collection)?.delete(parse_id(&id)?).await? {
                 bail!("no document {id} in {collection}");

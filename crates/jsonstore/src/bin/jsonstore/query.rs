@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use hearth_jsonstore::{
     Collection, Cursor, Filter, Find, Index, Language, Pipeline, Projection, Since, Sort, Store,
-    TextIndex,
+    TextIndex, Update, Upserted,
 };
 use serde_json::{Value, json};
 
@@ -36,6 +36,25 @@ pub(crate) struct FindCommand {
     /// Answer it, and say how that went instead.
     #[arg(long)]
     explain: bool,
+}
+
+/// What to change.
+#[derive(Debug, Args)]
+pub(crate) struct ModifyCommand {
+    collection: String,
+    /// `{"age": {"$gte": 18}}`
+    filter: String,
+    /// `{"$set": {"a.b": 1}, "$inc": {"l.$[big]": 2}}`
+    update: String,
+    /// Only one of them.
+    #[arg(long)]
+    one: bool,
+    /// Store a new document if none matches; prints its id.
+    #[arg(long)]
+    upsert: bool,
+    /// What `$[name]` in a path means: `[{"big": {"$gt": 9}}]`.
+    #[arg(long, value_name = "FILTERS")]
+    array_filters: Option<String>,
 }
 
 /// What to do about indexes.
@@ -115,6 +134,35 @@ impl FindCommand {
             find = find.hint(hint);
         }
         Ok(find)
+    }
+}
+
+impl ModifyCommand {
+    pub(crate) async fn run(&self, store: &Store) -> Result<()> {
+        let collection = store.collection(&self.collection)?;
+        let filter = Filter::from_json(&parsed("the filter", &self.filter)?)?;
+        let mut update = Update::from_json(&parsed("the update", &self.update)?)?;
+        if let Some(filters) = &self.array_filters {
+            update = update.array_filters(&parsed("the array filters", filters)?)?;
+        }
+        let done = match (self.one, self.upsert) {
+            (true, true) => collection.upsert_one(&filter, &update).await?,
+            (false, true) => collection.upsert_many(&filter, &update).await?,
+            (true, false) => {
+                println!("{}", u8::from(collection.update_one(&filter, &update).await?));
+                return Ok(());
+            }
+            (false, false) => {
+                println!("{}", collection.update_many(&filter, &update).await?);
+                return Ok(());
+            }
+        };
+        match done {
+            Upserted::Inserted(id) => println!("{}", id.to_json()),
+            Upserted::Updated(count) => println!("{count}"),
+            _ => {}
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,9 @@
 //! Filters: MongoDB's query documents, parsed once and matched against JB1 bytes.
 
+mod equalities;
 mod matches;
 mod parse;
+mod position;
 mod shape;
 
 use std::{fmt, sync::Arc};

@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value};
 
-use super::{ARRAY_PADDING_MAX, UpdateOp, arrays, refuse};
+use super::{ARRAY_PADDING_MAX, UpdateOp, arrays, refuse, select::is_selector};
 use crate::{
     codec::put_bytes,
     error::{DocumentError, Error, Result},
@@ -16,17 +16,19 @@ use crate::{
     },
 };
 
-/// The document after one change.
+/// The document after one change; `positions` are the elements that `$[…]` in the path means.
 pub(super) fn apply(
     document: &[u8],
     path: &str,
     op: &UpdateOp,
+    positions: &[u32],
     limits: &Limits,
 ) -> Result<Vec<u8>> {
     let steps = split(path)?;
     let mut out = Vec::with_capacity(document.len() + 64);
     let edit = Edit { path, op, limits, depth: steps.len() };
-    edit.value(document, &steps, &mut out)?;
+    let width = steps.iter().filter(|step| is_selector(step)).count();
+    edit.value(document, &steps, Meant { rows: positions, width, level: 0 }, &mut out)?;
     Ok(out)
 }
 
@@ -41,7 +43,7 @@ pub(crate) fn with_field(
     let op = value.map_or(UpdateOp::Unset, |value| UpdateOp::SetStored(value.to_vec()));
     let mut out = Vec::with_capacity(document.len() + 64);
     let edit = Edit { path: path.as_str(), op: &op, limits, depth: path.steps().len() };
-    edit.value(document, path.steps(), &mut out)?;
+    edit.value(document, path.steps(), Meant::default(), &mut out)?;
     Ok(out)
 }
 
@@ -54,13 +56,16 @@ pub(super) fn rename(document: &[u8], from: &str, to: &str, limits: &Limits) -> 
         return Ok(document.to_vec());
     };
     let value = value.to_vec();
-    let without = apply(document, from, &UpdateOp::Unset, limits)?;
-    apply(&without, to, &UpdateOp::SetStored(value), limits)
+    let without = apply(document, from, &UpdateOp::Unset, &[], limits)?;
+    apply(&without, to, &UpdateOp::SetStored(value), &[], limits)
 }
 
 fn through_objects<'a>(document: &'a [u8], path: &str, steps: &[Step]) -> Result<Option<&'a [u8]>> {
     let mut at = Some(document);
     for step in steps {
+        if is_selector(step) {
+            return Err(refuse(path, "a field in an array cannot be renamed"));
+        }
         at = match at {
             Some(value) if kind(value) == Some(Kind::Array) => {
                 return Err(refuse(path, "a field in an array cannot be renamed"));
@@ -78,7 +83,14 @@ fn split(path: &str) -> Result<Vec<Step>> {
         if step.is_empty() {
             return Err(refuse(path, "a step of the path is empty"));
         }
-        if step.starts_with('$') {
+        if step == "$" {
+            return Err(refuse(
+                path,
+                "$ stands for what one filter found, once and after an array",
+            ));
+        }
+        let selects = step.starts_with("$[") && step.ends_with(']') && !steps.is_empty();
+        if step.starts_with('$') && !selects {
             return Err(refuse(path, "a step of the path begins with $"));
         }
         if steps.len() == PATH_STEPS_MAX {
@@ -92,6 +104,30 @@ fn split(path: &str) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
+/// The elements that the selectors of a path mean below one place of the document.
+#[derive(Clone, Copy, Default)]
+struct Meant<'a> {
+    /// In their order; of each the positions in all arrays on the way.
+    rows: &'a [u32],
+    width: usize,
+    /// The selectors that lie above.
+    level: usize,
+}
+
+impl<'a> Meant<'a> {
+    /// Takes those in this element of the array; elements are asked in their order.
+    fn take(&mut self, index: usize) -> Option<Self> {
+        let is_here = |row: &[u32]| row.get(self.level).is_some_and(|&at| at as usize == index);
+        if !is_here(self.rows) {
+            return None;
+        }
+        let count = self.rows.chunks_exact(self.width).take_while(|row| is_here(row)).count();
+        let (here, rest) = self.rows.split_at(count * self.width);
+        self.rows = rest;
+        Some(Self { rows: here, level: self.level + 1, width: self.width })
+    }
+}
+
 struct Edit<'a> {
     path: &'a str,
     op: &'a UpdateOp,
@@ -102,13 +138,21 @@ struct Edit<'a> {
 
 impl Edit<'_> {
     /// Writes `value` to `out` with the change at `steps` made.
-    fn value(&self, value: &[u8], steps: &[Step], out: &mut Vec<u8>) -> Result<()> {
+    fn value(
+        &self,
+        value: &[u8],
+        steps: &[Step],
+        meant: Meant<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let Some((step, rest)) = steps.split_first() else {
             return self.leaf(Some(value), out);
         };
         match kind(value).ok_or(DocumentError::Malformed)? {
-            Kind::Object => self.object(value, step, rest, out),
-            Kind::Array => self.array(value, step, rest, out),
+            Kind::Array if is_selector(step) => self.each(value, rest, meant, out),
+            _ if is_selector(step) => Err(self.refuse("what should be an array is none")),
+            Kind::Object => self.object(value, step, rest, meant, out),
+            Kind::Array => self.array(value, step, rest, meant, out),
             // Nothing is there to change.
             _ if !self.op.creates() => {
                 out.extend_from_slice(value);
@@ -118,7 +162,14 @@ impl Edit<'_> {
         }
     }
 
-    fn object(&self, value: &[u8], step: &Step, rest: &[Step], out: &mut Vec<u8>) -> Result<()> {
+    fn object(
+        &self,
+        value: &[u8],
+        step: &Step,
+        rest: &[Step],
+        meant: Meant<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let removes = rest.is_empty() && matches!(self.op, UpdateOp::Unset);
         let mut exists = false;
         let mut container = Container::begin(out, true);
@@ -132,7 +183,7 @@ impl Edit<'_> {
             container.next(out);
             put_name(out, name);
             if is_here {
-                self.value(item, rest, out)?;
+                self.value(item, rest, meant, out)?;
             } else {
                 out.extend_from_slice(item);
             }
@@ -145,7 +196,14 @@ impl Edit<'_> {
         container.finish(out).map_err(|_| DocumentError::Malformed.into())
     }
 
-    fn array(&self, value: &[u8], step: &Step, rest: &[Step], out: &mut Vec<u8>) -> Result<()> {
+    fn array(
+        &self,
+        value: &[u8],
+        step: &Step,
+        rest: &[Step],
+        meant: Meant<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let index = match step.index {
             Some(index) => index,
             None if self.op.creates() => {
@@ -167,7 +225,7 @@ impl Edit<'_> {
                 // Positions of the others must not move.
                 out.push(jb1::NULL);
             } else {
-                self.value(item, rest, out)?;
+                self.value(item, rest, meant, out)?;
             }
             count = i + 1;
         }
@@ -185,11 +243,37 @@ impl Edit<'_> {
         container.finish(out).map_err(|_| DocumentError::Malformed.into())
     }
 
+    /// The elements of an array that a selector means.
+    fn each(
+        &self,
+        value: &[u8],
+        rest: &[Step],
+        mut meant: Meant<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let mut container = Container::begin(out, false);
+        for (i, item) in items(value).ok_or(DocumentError::Malformed)?.enumerate() {
+            let item = item.ok_or(DocumentError::Malformed)?;
+            container.next(out);
+            match meant.take(i) {
+                None => out.extend_from_slice(item),
+                Some(_) if rest.is_empty() && matches!(self.op, UpdateOp::Unset) => {
+                    out.push(jb1::NULL);
+                }
+                Some(meant) => self.value(item, rest, meant, out)?,
+            }
+        }
+        container.finish(out).map_err(|_| DocumentError::Malformed.into())
+    }
+
     /// The missing parents, then the field.
     fn create(&self, steps: &[Step], out: &mut Vec<u8>) -> Result<()> {
         let Some((step, rest)) = steps.split_first() else {
             return self.leaf(None, out);
         };
+        if is_selector(step) {
+            return Err(self.refuse("there is no array whose elements could change"));
+        }
         let mut container = Container::begin(out, true);
         container.next(out);
         put_name(out, name_of(step));

@@ -5,28 +5,41 @@ mod edit;
 mod merge;
 mod parse;
 mod patch;
+mod select;
+mod upsert;
 
 use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Number, Value};
 
-use self::{merge::merge, patch::JsonPatch};
-use super::filter::ElemMatch;
+use self::{
+    merge::merge,
+    patch::JsonPatch,
+    select::{ArrayFilter, area, may_meet},
+};
+use super::filter::{ElemMatch, Filter};
 use crate::{
     error::{DocumentError, Error, Result},
     jb1::{self, Limits},
     query::Sort,
 };
 
-pub(crate) use self::edit::{with_field, with_first_member};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::patch::JsonPatch as Patch;
+pub(crate) use self::{
+    edit::{with_field, with_first_member},
+    upsert::new_document,
+};
 
 /// Operators and fields of one update; also the operations of a JSON Patch. Each rewrites the
 /// document.
 pub(crate) const UPDATE_OPERATIONS_MAX: usize = 1024;
 /// How many `null`s a position beyond the end of an array may put in between.
 pub(crate) const ARRAY_PADDING_MAX: usize = 1024;
+/// Array filters of one update.
+pub(crate) const ARRAY_FILTERS_MAX: usize = 64;
+
+const CONFLICT: &str = "two changes touch this field or a part of it";
 
 /// A list of changes to one document, applied together.
 ///
@@ -43,16 +56,34 @@ pub struct Update {
     changes: Vec<Change>,
     /// What the changes read or write, each path once.
     paths: Vec<String>,
+    /// What is set on insert only.
+    insert_paths: Vec<String>,
     /// The first path that two changes touch.
     conflict: Option<String>,
+    array_filters: Vec<ArrayFilter>,
+    /// Whether a path has a `$`, a `$[]` or a `$[name]`.
+    is_positional: bool,
+    /// Whether two changes mean one field if their array filters mean one element.
+    may_meet: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Change {
-    At { path: String, op: UpdateOp },
+    At {
+        path: String,
+        op: UpdateOp,
+    },
     JsonPatch(Arc<JsonPatch>),
     MergePatch(Arc<Value>),
-    Rename { from: String, to: String },
+    /// Only where an upsert makes a new document.
+    OnInsert {
+        path: String,
+        value: Value,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
 }
 
 /// What happens to the field at a path.
@@ -122,8 +153,7 @@ impl Update {
     pub fn json_patch(patch: &Value) -> Result<Self> {
         let patch = JsonPatch::from_json(patch)?;
         let mut update = Self::new();
-        let paths = patch.paths();
-        update.add(Change::JsonPatch(Arc::new(patch)), paths);
+        update.add(Change::JsonPatch(Arc::new(patch)));
         Ok(update)
     }
 
@@ -132,9 +162,9 @@ impl Update {
     /// # Errors
     /// `InvalidUpdate` if it is no object, because the result would be no document.
     pub fn merge_patch(patch: &Value) -> Result<Self> {
-        let paths = merge::paths(patch)?;
+        merge::paths(patch)?;
         let mut update = Self::new();
-        update.add(Change::MergePatch(Arc::new(patch.clone())), paths);
+        update.add(Change::MergePatch(Arc::new(patch.clone())));
         Ok(update)
     }
 
@@ -194,13 +224,50 @@ impl Update {
         if is_same_or_inside(from, to) || is_same_or_inside(to, from) {
             self.conflict.get_or_insert_with(|| from.to_owned());
         }
-        self.add(change, vec![from.to_owned(), to.to_owned()]);
+        self.add(change);
         self
     }
 
-    /// The paths that this update reads or writes; the empty one is the whole document.
+    /// `$setOnInsert`: the field gets this value where an upsert makes a new document; nothing
+    /// happens to one that is there.
+    #[must_use]
+    pub fn set_on_insert(mut self, path: &str, value: impl Into<Value>) -> Self {
+        self.add(Change::OnInsert { path: path.to_owned(), value: value.into() });
+        self
+    }
+
+    /// What `$[name]` in a path stands for, as MongoDB's `arrayFilters`: each filter looks at an
+    /// element by its name.
+    ///
+    /// ```
+    /// use hearth_jsonstore::Update;
+    /// use serde_json::json;
+    ///
+    /// let update = Update::from_json(&json!({"$set": {"lines.$[late].state": "due"}}))?
+    ///     .array_filters(&json!([{"late.days": {"$gt": 30}}]))?;
+    /// let before = json!({"lines": [{"days": 40}, {"days": 3}]});
+    /// let after = json!({"lines": [{"days": 40, "state": "due"}, {"days": 3}]});
+    /// assert_eq!(update.apply_json(&before)?, after);
+    /// # hearth_jsonstore::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidUpdate` or `InvalidFilter` if one of them is no filter by one name, or there are
+    /// more than 64. That a name is missing, or not used, is told when the update is applied.
+    pub fn array_filters(mut self, filters: &Value) -> Result<Self> {
+        let filters = filters.as_array().ok_or_else(|| refuse("", "array filters are an array"))?;
+        if filters.len() > ARRAY_FILTERS_MAX {
+            return Err(refuse("", "the update has more than 64 array filters"));
+        }
+        self.array_filters = filters.iter().map(ArrayFilter::from_json).collect::<Result<_>>()?;
+        Ok(self)
+    }
+
+    /// The paths that this update reads or writes; the empty one is the whole document. Where it
+    /// means elements of an array it is the array.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.paths.iter().map(String::as_str)
+        let is_positional = self.is_positional;
+        self.paths.iter().map(move |path| if is_positional { area(path) } else { path })
     }
 
     /// The document after the update. Times are taken from this machine's clock.
@@ -208,14 +275,39 @@ impl Update {
     /// # Errors
     /// As when a stored document is updated: `InvalidUpdate`, `TestFailed`, `Document`.
     pub fn apply_json(&self, document: &Value) -> Result<Value> {
+        self.applied(document, None)
+    }
+
+    /// The document after the update, with `$` standing for the element of an array by which it
+    /// matches the filter; see [`Collection::update_many`](crate::Collection::update_many).
+    ///
+    /// # Errors
+    /// As [`Update::apply_json`]; `InvalidUpdate` if it does not match by an element of that array.
+    pub fn apply_json_found_by(&self, filter: &Filter, document: &Value) -> Result<Value> {
+        self.applied(document, Some(filter))
+    }
+
+    /// The document that an upsert stores if the filter finds none, but for an `_id` that nothing
+    /// gives it; see [`Collection::upsert_one`](crate::Collection::upsert_one).
+    ///
+    /// # Errors
+    /// As [`Update::apply_json`]; `InvalidFilter` if the filter wants one field to be two values.
+    pub fn insert_json(&self, filter: &Filter) -> Result<Value> {
+        let new = new_document(filter, &self.stamped(wall_ms()), &Limits::default())?;
+        super::to_value(&new).ok_or_else(|| DocumentError::Malformed.into())
+    }
+
+    fn applied(&self, document: &Value, filter: Option<&Filter>) -> Result<Value> {
         let limits = Limits::default();
         let bytes = jb1::from_value(document, &limits)?;
         if !document.is_object() {
             return Err(DocumentError::NotAnObject.into());
         }
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-        let after = apply(&bytes, &self.stamped(now), &limits)?;
+        let update = match filter {
+            Some(filter) => self.found_by(filter, &bytes)?,
+            None => Cow::Borrowed(self),
+        };
+        let after = apply(&bytes, &update.stamped(wall_ms()), &limits)?;
         super::to_value(&after).ok_or_else(|| DocumentError::Malformed.into())
     }
 
@@ -242,7 +334,7 @@ impl Update {
     /// `InvalidUpdate` if two changes touch one field, or there are too many of them.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(path) = &self.conflict {
-            return Err(refuse(path, "two changes touch this field or a part of it"));
+            return Err(refuse(path, CONFLICT));
         }
         if self.changes.len() > UPDATE_OPERATIONS_MAX {
             return Err(refuse("", "the update has more than 1024 changes"));
@@ -251,22 +343,43 @@ impl Update {
     }
 
     fn with(mut self, path: &str, op: UpdateOp) -> Self {
-        self.add(Change::At { path: path.to_owned(), op }, vec![path.to_owned()]);
+        self.add(Change::At { path: path.to_owned(), op });
         self
     }
 
-    fn add(&mut self, change: Change, paths: Vec<String>) {
+    fn add(&mut self, change: Change) {
         // Beyond the limit the update is refused anyway, and comparing would take ever longer.
         if self.changes.len() <= UPDATE_OPERATIONS_MAX {
+            let paths = change.paths();
             let clashes = |path: &&String| {
-                let mut others = self.paths.iter();
+                let mut others = self.paths.iter().chain(&self.insert_paths);
                 others.any(|other| is_same_or_inside(path, other) || is_same_or_inside(other, path))
             };
             let conflict = paths.iter().find(clashes).cloned();
             self.conflict = self.conflict.take().or(conflict);
-            self.paths.extend(paths);
+            self.is_positional |= paths.iter().any(|path| path.contains(".$"));
+            if self.is_positional {
+                let mut pairs = paths.iter().flat_map(|a| self.paths.iter().map(move |b| (a, b)));
+                self.may_meet |= pairs.any(|(a, b)| may_meet(a, b));
+            }
+            match change {
+                Change::OnInsert { .. } => self.insert_paths.extend(paths),
+                _ => self.paths.extend(paths),
+            }
         }
         self.changes.push(change);
+    }
+}
+
+impl Change {
+    /// What it reads or writes.
+    fn paths(&self) -> Vec<String> {
+        match self {
+            Self::At { path, .. } | Self::OnInsert { path, .. } => vec![path.clone()],
+            Self::JsonPatch(patch) => patch.paths(),
+            Self::MergePatch(patch) => merge::paths(patch).unwrap_or_default(),
+            Self::Rename { from, to } => vec![from.clone(), to.clone()],
+        }
     }
 }
 
@@ -282,12 +395,15 @@ impl Clock {
 /// The document after the update.
 pub(crate) fn apply(document: &[u8], update: &Update, limits: &Limits) -> Result<Vec<u8>> {
     update.check()?;
+    update.check_array_filters()?;
+    let selection = update.select(document)?;
     let mut now = document.to_vec();
-    for change in &update.changes {
+    for (i, change) in update.changes.iter().enumerate() {
         now = match change {
-            Change::At { path, op } => edit::apply(&now, path, op, limits)?,
+            Change::At { path, op } => edit::apply(&now, path, op, selection.of(i), limits)?,
             Change::JsonPatch(patch) => kept_id(document, patch.apply(&now, limits)?)?,
             Change::MergePatch(patch) => kept_id(document, merge(&now, patch, limits)?)?,
+            Change::OnInsert { .. } => continue,
             Change::Rename { from, to } => edit::rename(&now, from, to, limits)?,
         };
         if now.len() > limits.bytes_max {
@@ -301,6 +417,11 @@ pub(crate) fn apply(document: &[u8], update: &Update, limits: &Limits) -> Result
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn merge_patched(target: &[u8], patch: &Value) -> Result<Vec<u8>> {
     merge(target, patch, &Limits::default())
+}
+
+fn wall_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn kept_id(before: &[u8], after: Vec<u8>) -> Result<Vec<u8>> {

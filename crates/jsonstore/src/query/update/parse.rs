@@ -23,6 +23,8 @@ pub(super) fn parse(value: &Value) -> Result<Update> {
             update = if operator == "$rename" {
                 let to = operand.as_str();
                 update.rename(path, to.ok_or_else(|| refuse(path, "the new name is a string"))?)
+            } else if operator == "$setOnInsert" {
+                update.set_on_insert(path, operand.clone())
             } else {
                 update.with(path, op(operator, path, operand)?)
             };
