@@ -2,6 +2,7 @@
 
 mod http;
 mod servers;
+mod swap;
 mod table;
 
 use anyhow::bail;
@@ -15,6 +16,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
             let mut bench = process::cargo(&["bench", "--package", "hearth-router"]);
             process::run(bench.arg("--").args(rest))
         }
-        _ => bail!("bench what? `http` or `router`"),
+        Some((what, [])) if what == "swap" => swap::run(),
+        _ => bail!("bench what? `http`, `router` or `swap`"),
     }
 }
