@@ -1,6 +1,6 @@
 //! What a client is told once, for all its requests.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
@@ -121,7 +121,7 @@ pub enum ConnectTo {
     Ipv6,
     /// A Unix socket.
     #[cfg(unix)]
-    Unix(PathBuf),
+    Unix(std::path::PathBuf),
 }
 
 impl Versions {

@@ -11,6 +11,8 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use crate::pieces::read_file_at;
+
 /// The content of a message.
 ///
 /// All but [`Stream`](Self::Stream) know their exact length, and the connection treats each in its
@@ -216,10 +218,9 @@ impl FileBody {
     /// # Errors
     /// The read's own, and `UnexpectedEof` where the file is shorter than promised.
     pub fn read_piece(&mut self) -> io::Result<Bytes> {
-        use std::os::unix::fs::FileExt;
         let want = usize::try_from(self.len).map_or(Self::PIECE, |len| len.min(Self::PIECE));
         let mut piece = vec![0; want];
-        let read = self.file.read_at(&mut piece, self.offset)?;
+        let read = read_file_at(&self.file, &mut piece, self.offset)?;
         if read == 0 && want > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -1,6 +1,7 @@
 //! Pieces of a file, without stalling the others of the worker on a disk.
 
 use std::{
+    fs::File,
     future::Future,
     io,
     pin::Pin,
@@ -99,13 +100,21 @@ fn read_cached(file: &FileBody, room: &mut [u8]) -> io::Result<Option<usize>> {
 }
 
 fn read_at(file: &FileBody, room: &mut [u8]) -> io::Result<usize> {
-    use std::os::unix::fs::FileExt;
     loop {
-        match file.file.read_at(room, file.offset) {
+        match read_file_at(&file.file, room, file.offset) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             read => return read,
         }
     }
+}
+
+/// Reads from a place of a file, wherever others read in it.
+pub(crate) fn read_file_at(file: &File, room: &mut [u8], offset: u64) -> io::Result<usize> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_at(file, room, offset);
+    // It moves the file's own position, too, which nobody here goes by.
+    #[cfg(windows)]
+    return std::os::windows::fs::FileExt::seek_read(file, room, offset);
 }
 
 /// Memory for one piece, kept by the thread: a fresh one would have to be cleared each time.

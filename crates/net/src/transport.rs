@@ -1,7 +1,6 @@
 //! A TCP stream as a transport.
 
 use std::{
-    fs::File,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -71,7 +70,7 @@ impl Transport for TcpTransport {
     fn poll_send_file(
         &mut self,
         cx: &mut Context<'_>,
-        file: &File,
+        file: &std::fs::File,
         offset: u64,
         len: usize,
     ) -> Poll<io::Result<usize>> {

@@ -18,6 +18,7 @@ pub mod reference;
 mod signals;
 pub mod state;
 pub mod status;
+mod system;
 pub mod up;
 
 #[doc = include_str!("../README.md")]

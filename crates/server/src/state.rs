@@ -6,8 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::system;
+
 /// The folder for state: what systemd gives (`STATE_DIRECTORY`), else `/var/lib/hearth` for root, else a folder of
-/// the user (`XDG_STATE_HOME`, or `~/.local/state`).
+/// the user (`XDG_STATE_HOME`, or `~/.local/state`; on Windows `LOCALAPPDATA`).
 #[must_use]
 pub fn folder() -> PathBuf {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -16,11 +18,8 @@ pub fn folder() -> PathBuf {
         let text = given.to_string_lossy().into_owned();
         return text.split(':').next().unwrap_or(&text).into();
     }
-    if rustix::process::getuid().is_root() {
-        return "/var/lib/hearth".into();
-    }
-    let home = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
-    home.unwrap_or_else(|| ".".into()).join("hearth")
+    system::shared_state()
+        .unwrap_or_else(|| system::own_state(set).unwrap_or_else(|| ".".into()).join("hearth"))
 }
 
 /// Makes a folder that only its owner may look into, and those that it is in.
@@ -49,7 +48,7 @@ pub fn secret(folder: &Path, name: &str) -> io::Result<[u8; 32]> {
         }
         make_private(folder)?;
         let mut secret = [0; 32];
-        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())?;
+        system::random(&mut secret)?;
         let temporary = folder.join(format!("{name}.{}", std::process::id()));
         let mut options = fs::OpenOptions::new();
         options.write(true).create(true).truncate(true);

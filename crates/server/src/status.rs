@@ -8,7 +8,6 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::state;
@@ -74,7 +73,7 @@ impl Lock {
         let folder = state::folder();
         state::make_private(&folder)?;
         let file = File::create(folder.join("up.lock"))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        file.try_lock().map_err(io::Error::from)?;
         Ok(Self { _file: file, folder })
     }
 
@@ -95,7 +94,7 @@ impl Lock {
 pub fn is_running() -> bool {
     let lock = File::open(state::folder().join("up.lock"));
     let Ok(lock) = lock else { return false };
-    flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+    lock.try_lock_shared().is_err()
 }
 
 /// What the last one said.

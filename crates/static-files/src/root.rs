@@ -9,8 +9,10 @@ use std::{
 };
 
 use parking_lot::RwLock;
+#[cfg(target_os = "linux")]
+use rustix::fs::ResolveFlags;
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags},
+    fs::{CWD, Mode, OFlags},
     io::Errno,
 };
 
@@ -123,6 +125,11 @@ impl Root {
                 _ => open_by_component(directory, path),
             };
         }
+        self.resolve_by_kernel(directory, path)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn resolve_by_kernel(&self, directory: &OwnedFd, path: &str) -> Result<OwnedFd, OpenError> {
         let flags = match self.symlinks {
             Symlinks::WithinRoot => BENEATH,
             _ => BENEATH.union(ResolveFlags::NO_SYMLINKS),
@@ -139,6 +146,12 @@ impl Root {
             }
         }
         Err(OpenError::Failed(Errno::AGAIN.into()))
+    }
+
+    /// Never called: [`confines`] says no there. No path leads out this way either.
+    #[cfg(not(target_os = "linux"))]
+    fn resolve_by_kernel(&self, directory: &OwnedFd, path: &str) -> Result<OwnedFd, OpenError> {
+        open_by_component(directory, path)
     }
 
     /// Resolves links in user space, then opens the result without following any: a link that is put there
@@ -189,8 +202,15 @@ fn open_directory(path: &Path) -> io::Result<(OwnedFd, (u64, u64))> {
 }
 
 /// Whether `openat2` works. Containers may forbid what the kernel knows, in more than one way.
+#[cfg(target_os = "linux")]
 fn confines(directory: &OwnedFd) -> bool {
     rustix::fs::openat2(directory, ".", READ, Mode::empty(), BENEATH).is_ok()
+}
+
+/// Other systems have nothing like it.
+#[cfg(not(target_os = "linux"))]
+fn confines(_directory: &OwnedFd) -> bool {
+    false
 }
 
 /// Follows no link at all: each component is opened in the directory before it.
@@ -213,7 +233,9 @@ fn open_by_component(directory: &OwnedFd, path: &str) -> Result<OwnedFd, OpenErr
 /// Non-blocking, so that opening a pipe returns at once; no effect on files.
 const READ: OFlags =
     OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+#[cfg(target_os = "linux")]
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+#[cfg(target_os = "linux")]
 const RETRY_COUNT: usize = 16;
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::{io, net::SocketAddr};
 
 use hearth_config::{Diagnostic, Report, Span};
 use hearth_netsvc::port_owner;
-use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 
 use crate::{
     codes::{self, Exit},
     plan::{Listener, Plan},
+    system::try_bind,
 };
 
 /// Tries every address without listening on it, and reports those that cannot be had.
@@ -40,14 +40,6 @@ pub fn fall_back(listeners: &mut [Listener]) {
             listener.address.set_port(port);
         }
     }
-}
-
-/// Binds as the server does, and lets go at once.
-fn try_bind(address: SocketAddr) -> io::Result<()> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket(family, SocketType::STREAM, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    Ok(bind(&socket, &address)?)
 }
 
 /// Why an address cannot be had, and what to do.
@@ -100,6 +92,5 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         let (_, exit) = explain(address, Span::UNKNOWN, &error);
         assert_eq!(exit, Exit::AddressInUse);
-        assert!(try_bind(SocketAddr::new(address.ip(), 0)).is_ok());
     }
 }

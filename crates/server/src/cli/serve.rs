@@ -9,7 +9,6 @@ use std::{
 use hearth_config::{Diagnostic, Report};
 use hearth_net::{Certificate, DrainReport};
 use hearth_tls_acme::{Attention, Code, Event, ExpiryGauge, ExpiryLevel, Manager};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     ColorChoice, ServeArgs, complain,
@@ -23,6 +22,7 @@ use crate::{
     codes::{self, Exit},
     plan::{Plan, network::Network},
     signals::{Order, Signals},
+    system,
 };
 
 pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
@@ -47,8 +47,8 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
     if !report.is_empty() {
         complain(&report, color);
     }
-    raise_file_limit();
-    let runtime = has_room_for_files()
+    system::raise_file_limit();
+    let runtime = system::check_room_for_files(DESCRIPTORS_MIN)
         .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -260,9 +260,14 @@ fn announce(
 
 /// Opens the browser. That there is none is no reason not to serve.
 fn open(url: &str) {
-    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let (program, arguments) = system::opener();
     let mut command = Command::new(program);
-    command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(arguments)
+        .arg(url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     match command.spawn() {
         Ok(mut child) => {
             // It must be waited for, or it stays as a zombie.
@@ -272,22 +277,6 @@ fn open(url: &str) {
             tracing::warn!(target: "hearth", "cannot open the browser with {program}: {error}");
         }
     }
-}
-
-/// Each connection takes a file descriptor, and the usual soft limit of 1024 is there for the sake of
-/// programs that use `select`.
-pub(super) fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        // Refused, it stays as it is, and connections beyond it are shed.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    }
-}
-
-/// Whether there are descriptors to begin with. Tokio panics where there is none for the pipe of its signals.
-fn has_room_for_files() -> std::io::Result<()> {
-    let files = (0..DESCRIPTORS_MIN).map(|_| std::fs::File::open("/dev/null"));
-    files.collect::<std::io::Result<Vec<_>>>().map(drop)
 }
 
 pub(super) fn runtime_failure(error: &std::io::Error) -> Failure {

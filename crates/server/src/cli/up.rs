@@ -26,6 +26,7 @@ use crate::{
     signals::Signals,
     state,
     status::Lock,
+    system,
     up::{
         Keep,
         board::{Board, Show},
@@ -83,7 +84,7 @@ pub(super) fn run(args: &UpArgs, color: ColorChoice) -> Exit {
             return refuse(why, Exit::Refused);
         }
     };
-    serve::raise_file_limit();
+    system::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,

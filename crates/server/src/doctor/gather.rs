@@ -29,7 +29,7 @@ use crate::{
     certificates,
     outside::{self, Asker, Door, Front},
     plan::network::{Acme, Network},
-    state,
+    state, system,
 };
 
 /// Whom to ask about what.
@@ -68,9 +68,7 @@ impl Gatherer<'_> {
         let storage = self.storage();
         // The folder need not be there yet.
         let existing = storage.ancestors().find(|folder| folder.is_dir());
-        if let Some(stat) = existing.and_then(|folder| rustix::fs::statvfs(folder).ok()) {
-            facts.disk_free_bytes = Some(stat.f_bavail.saturating_mul(stat.f_frsize));
-        }
+        facts.disk_free_bytes = existing.and_then(system::free_bytes);
         if let Ok(Some(found)) = gateway::default_ipv4() {
             facts.gateway = Some(found.address);
             facts.local_address = Some(found.local);

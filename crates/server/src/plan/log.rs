@@ -9,6 +9,7 @@ use super::Checks;
 use crate::{
     codes,
     config::{self, AccessLog, Log, LogFormat},
+    system,
 };
 
 pub(super) fn program(checks: &mut Checks<'_>, log: &Log) -> ProgramLog {
@@ -93,12 +94,9 @@ fn check_file(path: &Path) -> Result<(), (String, &'static str)> {
     };
     let shown = folder.display();
     match fs::metadata(folder) {
-        Ok(metadata) if metadata.is_dir() => {
-            let access = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK);
-            access.map_err(|error| {
-                (format!("cannot write to the folder of the log, {shown}: {error}"), let_write)
-            })
-        }
+        Ok(metadata) if metadata.is_dir() => system::check_writable(folder).map_err(|error| {
+            (format!("cannot write to the folder of the log, {shown}: {error}"), let_write)
+        }),
         Ok(_) => Err((format!("{shown} is no folder"), "name a file in a folder")),
         Err(error) => Err((
             format!("the folder of the log, {shown}, cannot be used: {error}"),

@@ -185,11 +185,17 @@ pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Makes a rename or a removal survive power loss.
+#[cfg(unix)]
 fn sync_folder(path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
     if let Some(folder) = path.parent() {
         fs::File::open(folder)?.sync_all()?;
     }
+    Ok(())
+}
+
+/// Elsewhere folders are no files that could be written back.
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
