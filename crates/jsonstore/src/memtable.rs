@@ -116,12 +116,8 @@ impl Memtable {
     }
 
     /// The newest version at or below `snapshot`.
-    pub(crate) fn get(
-        &self,
-        keyspace: u32,
-        key: &[u8],
-        snapshot: u64,
-    ) -> Option<(u64, Option<Bytes>)> {
+    #[cfg(test)]
+    fn get(&self, keyspace: u32, key: &[u8], snapshot: u64) -> Option<(u64, Option<Bytes>)> {
         self.shard(keyspace)?.get(key, snapshot)
     }
 

@@ -47,7 +47,7 @@ pub struct Options {
     pub read_only: bool,
     /// Encrypts everything. Must be the same at every opening. Default: none.
     pub key: Option<MasterKey>,
-    /// Caches and memtables together: at most 35 % for blocks, 25 % for a memtable, the rest for
+    /// Caches and memtables together: at most half for blocks, 25 % for a memtable, the rest for
     /// documents. While memtables wait to be flushed, caches shrink, down to a fifth. Flushes,
     /// compactions and bulk loads have some megabytes of their own besides. Default: 128 MiB.
     pub memory_budget: usize,
@@ -193,6 +193,6 @@ impl Options {
     }
 
     pub(crate) fn block_cache_bytes(&self) -> usize {
-        self.memory_budget / 100 * 35
+        self.memory_budget / 2
     }
 }

@@ -122,19 +122,21 @@ impl DocumentCache {
         known
     }
 
+    /// `cached` is asked for only if it is let in: text that only the caller has needs no counting.
     pub(crate) fn insert(
         &self,
         keyspace: u32,
         key: &[u8],
         hash: u64,
-        document: CachedDocument,
+        json: &Bytes,
         capacity: usize,
+        cached: impl FnOnce(Bytes) -> CachedDocument,
     ) {
-        let weight = key.len() + document.json.len() + OVERHEAD;
+        let weight = key.len() + json.len() + OVERHEAD;
         let mut shard = self.shards[(hash >> 56) as usize % SHARDS].lock();
         let before = shard.bytes();
         shard.insert(hash, weight, capacity / SHARDS, || {
-            ((keyspace, Bytes::copy_from_slice(key)), document)
+            ((keyspace, Bytes::copy_from_slice(key)), cached(json.clone()))
         });
         let after = shard.bytes();
         if after >= before {
@@ -153,8 +155,8 @@ mod tests {
     fn a_later_write_makes_an_entry_stale() {
         let (cache, versions) = (DocumentCache::new(1 << 20), VersionTable::new(1 << 20));
         let json = Bytes::from_static(b"{}");
-        let entry = CachedDocument { seq: 5, loaded_at: 7, stamp: Stamp::default(), json };
-        cache.insert(1, b"k", 42, entry, 1 << 20);
+        let entry = |json| CachedDocument { seq: 5, loaded_at: 7, stamp: Stamp::default(), json };
+        cache.insert(1, b"k", 42, &json, 1 << 20, entry);
         let all = Hide::nothing();
         let look = |key, snapshot| cache.get(&versions, 1, key, 42, snapshot, &all).flatten();
         let get = |snapshot| look(b"k", snapshot).map(|(seq, _)| seq);

@@ -24,10 +24,9 @@ impl Core {
             batch.add(key, hash_key(keyspace, key), place);
         }
         let (tree, at) = self.moment(view)?;
-        tree.find(&mut batch, at)?;
         let mut all = vec![None; keys.len()];
-        batch.into_found(|place, _, _, (seq, value)| {
-            all[place] = value.map(|value| (seq, value));
+        tree.find(&batch, at, &mut |probe, seq, value| {
+            all[probe.place] = value.map(|value| (seq, value.into_bytes()));
             Ok(())
         })?;
         Ok(all)
@@ -56,14 +55,14 @@ impl Core {
             }
             all.push(cached.flatten());
         }
-        tree.find(&mut batch, at)?;
-        batch.into_found(|place, key, hash, (seq, value)| {
+        let capacity = self.document_cache_bytes();
+        tree.find(&batch, at, &mut |probe, seq, value| {
             let Some(value) = value else { return Ok(()) };
-            let Some(stamp) = hide.admit(&value) else { return Ok(()) };
-            let json = printed(&value)?;
-            let document = CachedDocument { seq, loaded_at: at, stamp, json: json.clone() };
-            self.documents.insert(keyspace, key, hash, document, self.document_cache_bytes());
-            all[place] = Some((seq, json));
+            let Some(stamp) = hide.admit(value.bytes()) else { return Ok(()) };
+            let json = printed(value.bytes())?;
+            let cached = |json: Bytes| CachedDocument { seq, loaded_at: at, stamp, json };
+            self.documents.insert(keyspace, probe.key(), probe.hash, &json, capacity, cached);
+            all[probe.place] = Some((seq, json));
             Ok(())
         })?;
         Ok(all)

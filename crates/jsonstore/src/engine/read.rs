@@ -128,16 +128,21 @@ impl Core {
         }
         let begun = Pace::is_sampled().then(|| self.options.env.now());
         let (tree, at) = self.moment(view)?;
-        let found = tree.get(keyspace, key, at)?;
+        let mut found = None;
+        tree.visit(keyspace, key, hash, at, &mut |_, seq, value| {
+            let Some(value) = value else { return Ok(()) };
+            let Some(stamp) = hide.admit(value.bytes()) else { return Ok(()) };
+            found = Some((seq, stamp, printed(value.bytes())?));
+            Ok(())
+        })?;
         drop(tree);
         if let Some(begun) = begun {
             self.pace.note_read(self.options.env.now().saturating_sub(begun));
         }
-        let Some((seq, Some(value))) = found else { return Ok(None) };
-        let Some(stamp) = hide.admit(&value) else { return Ok(None) };
-        let json = printed(&value)?;
-        let document = CachedDocument { seq, loaded_at: at, stamp, json: json.clone() };
-        self.documents.insert(keyspace, key, hash, document, self.document_cache_bytes());
+        let Some((seq, stamp, json)) = found else { return Ok(None) };
+        let capacity = self.document_cache_bytes();
+        let cached = |json: Bytes| CachedDocument { seq, loaded_at: at, stamp, json };
+        self.documents.insert(keyspace, key, hash, &json, capacity, cached);
         Ok(Some((seq, json)))
     }
 

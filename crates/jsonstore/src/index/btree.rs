@@ -174,8 +174,13 @@ impl BTreeIndex {
 
     /// The key of the document that an entry belongs to.
     pub(crate) fn id_of(&self, entry: &Bytes) -> Result<Bytes> {
-        let at = self.shape.id_at(entry).ok_or_else(|| self.damaged(entry))?;
-        Ok(entry.slice(at..))
+        self.id_in(entry).map(|id| entry.slice_ref(id))
+    }
+
+    /// As `id_of`, of an entry that is not shared.
+    pub(crate) fn id_in<'a>(&self, entry: &'a [u8]) -> Result<&'a [u8]> {
+        let id = self.shape.id_at(entry).and_then(|at| entry.get(at..));
+        id.ok_or_else(|| self.damaged(entry))
     }
 
     /// How many bytes of the key are the values: entries with the same ones have them in common.

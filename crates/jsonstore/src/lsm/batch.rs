@@ -1,13 +1,11 @@
 //! Looking for many keys at once: one pass over each memtable and each segment, in the order of the
 //! keys, so that neighbours share the blocks they lie in.
 
-use bytes::Bytes;
-
 use super::{Levels, Tree};
-use crate::{error::Result, segment::Pinned};
-
-/// A version of a key: its sequence number, and its value unless it was deleted.
-type Version = (u64, Option<Bytes>);
+use crate::{
+    error::Result,
+    segment::{Probe, Value, Visit},
+};
 
 /// Keys of one keyspace to look for.
 #[derive(Debug)]
@@ -15,24 +13,23 @@ pub(crate) struct Batch {
     keyspace: u32,
     /// The keys one after another, each with the keyspace in front.
     full: Vec<u8>,
-    probes: Vec<Probe>,
+    keys: Vec<Key>,
 }
 
 /// One key of a batch.
 #[derive(Debug)]
-pub(crate) struct Probe {
+struct Key {
     /// Where its full key lies.
     from: usize,
     to: usize,
     hash: u64,
     /// What the caller calls it.
     place: usize,
-    found: Option<Version>,
 }
 
 impl Batch {
     pub(crate) fn new(keyspace: u32) -> Self {
-        Self { keyspace, full: Vec::new(), probes: Vec::new() }
+        Self { keyspace, full: Vec::new(), keys: Vec::new() }
     }
 
     /// Adds a key with its hash; `place` comes back with what is found.
@@ -40,74 +37,69 @@ impl Batch {
         let from = self.full.len();
         self.full.extend_from_slice(&self.keyspace.to_be_bytes());
         self.full.extend_from_slice(key);
-        self.probes.push(Probe { from, to: self.full.len(), hash, place, found: None });
+        self.keys.push(Key { from, to: self.full.len(), hash, place });
     }
 
-    /// Place, key, hash and version of each key that was found, in the order of the keys.
-    pub(crate) fn into_found(
-        self,
-        mut each: impl FnMut(usize, &[u8], u64, Version) -> Result<()>,
-    ) -> Result<()> {
-        for probe in self.probes {
-            if let Some(version) = probe.found {
-                each(probe.place, &self.full[probe.from + 4..probe.to], probe.hash, version)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn sort(&mut self) {
-        let full = &self.full;
-        self.probes.sort_unstable_by(|a, b| full[a.from..a.to].cmp(&full[b.from..b.to]));
+    /// In their order.
+    fn probes(&self) -> Vec<Probe<'_>> {
+        let probe = |key: &Key| Probe {
+            full: &self.full[key.from..key.to],
+            hash: key.hash,
+            place: key.place,
+            is_found: false,
+        };
+        let mut probes: Vec<Probe<'_>> = self.keys.iter().map(probe).collect();
+        probes.sort_unstable_by_key(|probe| probe.full);
+        probes
     }
 }
 
 impl Tree {
-    /// Finds the newest version at or below `snapshot` of each key, as `Tree::get` does of one.
-    pub(crate) fn find(&self, batch: &mut Batch, snapshot: u64) -> Result<()> {
-        batch.sort();
-        let Batch { keyspace, full, probes } = batch;
-        let tables = std::iter::once(&self.active).chain(self.frozen.iter().rev());
-        for table in tables.filter(|table| !table.is_empty()) {
-            let Some(shard) = table.shard(*keyspace) else { continue };
-            for probe in probes.iter_mut().filter(|probe| probe.found.is_none()) {
-                probe.found = shard.get(&full[probe.from + 4..probe.to], snapshot);
+    /// Visits the newest version at or below `snapshot` of each key, as `Tree::get` finds that of
+    /// one.
+    pub(crate) fn find(&self, batch: &Batch, snapshot: u64, visit: &mut Visit<'_>) -> Result<()> {
+        self.find_probes(batch.keyspace, &mut batch.probes(), snapshot, visit)
+    }
+
+    /// Of keys in their order.
+    pub(super) fn find_probes(
+        &self,
+        keyspace: u32,
+        probes: &mut [Probe<'_>],
+        snapshot: u64,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
+        for table in self.tables() {
+            let Some(shard) = table.shard(keyspace) else { continue };
+            for probe in probes.iter_mut().filter(|probe| !probe.is_found) {
+                if let Some((seq, value)) = shard.get(probe.key(), snapshot) {
+                    probe.is_found = true;
+                    visit(probe, seq, value.map(Value::Shared))?;
+                }
             }
         }
-        self.levels.find(full, probes, snapshot)
+        self.levels.find(probes, snapshot, visit)
     }
 }
 
 impl Levels {
-    fn find(&self, full: &[u8], probes: &mut [Probe], snapshot: u64) -> Result<()> {
+    fn find(&self, probes: &mut [Probe<'_>], snapshot: u64, visit: &mut Visit<'_>) -> Result<()> {
         for segment in &self.levels[0] {
-            let mut pinned = Pinned::default();
-            for probe in probes.iter_mut().filter(|probe| probe.found.is_none()) {
-                let key = &full[probe.from..probe.to];
-                probe.found = segment.get(key, probe.hash, snapshot, &mut pinned)?;
-            }
+            segment.find_all(probes, snapshot, visit)?;
         }
         for level in self.levels[1..].iter().filter(|level| !level.is_empty()) {
+            let mut rest = &mut *probes;
             let mut at = 0;
-            let mut pinned = Pinned::default();
-            for probe in probes.iter_mut().filter(|probe| probe.found.is_none()) {
-                let key = &full[probe.from..probe.to];
-                let skipped = level[at..].partition_point(|s| s.info.max_key.as_slice() < key);
-                if skipped > 0 {
-                    at += skipped;
-                    pinned = Pinned::default();
-                }
+            while let Some(first) = rest.first() {
+                at += level[at..].partition_point(|s| s.info.max_key.as_slice() < first.full);
                 let Some(segment) = level.get(at) else { break };
-                probe.found = segment.get(key, probe.hash, snapshot, &mut pinned)?;
+                let max_key = segment.info.max_key.as_slice();
+                let within = rest.partition_point(|probe| probe.full <= max_key);
+                segment.find_all(&mut rest[..within], snapshot, visit)?;
                 // Versions of one key may lie on both sides of a border between segments.
-                let mut next = at + 1;
-                while probe.found.is_none()
-                    && let Some(segment) = level.get(next).filter(|s| s.covers(key))
-                {
-                    let mut pinned = Pinned::default();
-                    probe.found = segment.get(key, probe.hash, snapshot, &mut pinned)?;
-                    next += 1;
-                }
+                let done = rest.partition_point(|probe| probe.full < max_key);
+                rest = &mut rest[done..];
+                at += 1;
             }
         }
         Ok(())

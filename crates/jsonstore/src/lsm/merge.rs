@@ -6,8 +6,11 @@ use super::CHUNK;
 use crate::{
     error::Result,
     memtable::{Entry, Memtable},
-    segment::{Segment, SegmentIter},
+    segment::{Segment, SegmentIter, Value, keyspace_of},
 };
+
+/// What is done with an entry: its key, without the keyspace, its sequence number and its value.
+pub(crate) type VisitEntry<'a> = dyn FnMut(&[u8], u64, Value<'_>) -> Result<()> + 'a;
 
 /// One sorted run of versions. Keys carry the keyspace in front iff `full` keys were asked for.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ impl Source {
         full: &[u8],
         to: Option<&[u8]>,
     ) -> Result<Self> {
-        let keyspace = Some(crate::segment::keyspace_of(full));
+        let keyspace = Some(keyspace_of(full));
         let to = to.map(<[u8]>::to_vec);
         Self::segments(segments, full, keyspace, to)
     }
@@ -113,7 +116,7 @@ impl Source {
                 let Some(iter) = current else { return Ok(None) };
                 if let Some(mut entry) = iter.take()? {
                     if let Some(keyspace) = keyspace {
-                        if crate::segment::keyspace_of(&entry.key) != *keyspace {
+                        if keyspace_of(&entry.key) != *keyspace {
                             *current = None;
                             return Ok(None);
                         }
@@ -128,27 +131,105 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Visits the next key after `last` that exists in a snapshot, where there is no other source
+    /// and nothing has to be copied; `false` at the end.
+    fn next_visible(
+        &mut self,
+        snapshot: u64,
+        last: &mut Vec<u8>,
+        visit: &mut VisitEntry<'_>,
+    ) -> Result<bool> {
+        loop {
+            let Self::Segments { current: Some(iter), keyspace, .. } = self else {
+                return Ok(false);
+            };
+            if !iter.step()? {
+                self.open_next(&[])?;
+                continue;
+            }
+            let Some((full, seq)) = iter.at() else { return Ok(false) };
+            if keyspace.is_some_and(|keyspace| keyspace_of(full) != keyspace) {
+                return Ok(false);
+            }
+            // Older versions of the same key are of no interest.
+            if seq > snapshot || *full == **last {
+                continue;
+            }
+            last.clear();
+            last.extend_from_slice(full);
+            let key = full.get(4..).unwrap_or_default();
+            let visited = iter.value_to(|value| value.map(|value| visit(key, seq, value)))?;
+            if let Some(visited) = visited {
+                return visited.map(|()| true);
+            }
+        }
+    }
+}
+
 /// All versions of all sources in order: key, then newest first.
 #[derive(Debug)]
 pub(crate) struct MergeIter {
     sources: Vec<(Option<Entry>, Source)>,
     snapshot: u64,
+    /// The only source, as long as nobody asks for its entries one by one, and the key it was at last.
+    single: Option<(Source, Vec<u8>)>,
 }
 
 impl MergeIter {
     pub(crate) fn new(sources: Vec<Source>, snapshot: u64) -> Result<Self> {
-        let mut heads = Vec::with_capacity(sources.len());
+        let mut merge = Self { sources: Vec::with_capacity(sources.len()), snapshot, single: None };
+        let is_segments = |source: &&Source| matches!(source, Source::Segments { .. });
+        let may_be_single = sources.iter().filter(is_segments).count() == 1;
         for mut source in sources {
-            let head = source.next()?;
-            if head.is_some() {
-                heads.push((head, source));
+            match source {
+                // A memtable that holds nothing of this is none; those come first.
+                Source::Segments { keyspace: Some(_), .. }
+                    if may_be_single && merge.sources.is_empty() =>
+                {
+                    merge.single = Some((source, Vec::new()));
+                }
+                _ => {
+                    let head = source.next()?;
+                    if head.is_some() {
+                        merge.sources.push((head, source));
+                    }
+                }
             }
         }
-        Ok(Self { sources: heads, snapshot })
+        Ok(merge)
+    }
+
+    /// Visits up to `limit` of the keys that exist in the snapshot, each with its newest version
+    /// there. Returns how many.
+    pub(crate) fn visit(&mut self, limit: usize, visit: &mut VisitEntry<'_>) -> Result<usize> {
+        let mut count = 0;
+        if let Some((source, last)) = &mut self.single {
+            while count < limit && source.next_visible(self.snapshot, last, visit)? {
+                count += 1;
+            }
+            return Ok(count);
+        }
+        while count < limit
+            && let Some(entry) = self.next_visible()?
+        {
+            if let Some(value) = entry.value {
+                visit(&entry.key, entry.seq, Value::Shared(value))?;
+            }
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// The next version, whatever its age.
     pub(crate) fn next_version(&mut self) -> Result<Option<Entry>> {
+        if let Some((mut source, last)) = self.single.take() {
+            let mut head = source.next()?;
+            while head.as_ref().is_some_and(|head| last.get(4..) == Some(&head.key)) {
+                head = source.next()?;
+            }
+            self.sources.push((head, source));
+        }
         // There are few sources, so looking at each costs less than keeping a heap.
         let mut best: Option<usize> = None;
         for (i, (head, _)) in self.sources.iter().enumerate() {

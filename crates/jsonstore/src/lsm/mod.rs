@@ -13,14 +13,14 @@ use crate::{
     codec::hash_key,
     error::Result,
     memtable::Memtable,
-    segment::{Pinned, Segment},
+    segment::{Probe, Segment, Value, Visit},
 };
 
 pub(crate) use self::{
     back::MergeBack,
     batch::Batch,
     compact::{GcRule, Output, OutputConfig, Plan, pick, plan_l0, run, segment_path},
-    merge::{MergeIter, Source},
+    merge::{MergeIter, Source, VisitEntry},
 };
 
 pub(crate) const LEVELS: usize = 7;
@@ -52,10 +52,10 @@ impl Levels {
 
     /// The segments of a sorted level that touch a range of full keys.
     pub(crate) fn overlapping(&self, level: usize, min: &[u8], max: &[u8]) -> Vec<Arc<Segment>> {
-        let touches = |s: &&Arc<Segment>| {
-            s.info.max_key.as_slice() >= min && s.info.min_key.as_slice() <= max
-        };
-        self.levels[level].iter().filter(touches).cloned().collect()
+        let all = &self.levels[level];
+        let from = all.partition_point(|s| s.info.max_key.as_slice() < min);
+        let to = all.partition_point(|s| s.info.min_key.as_slice() <= max);
+        all.get(from..to).unwrap_or_default().to_vec()
     }
 
     /// Segments that hold something of a range of full keys; those of one run follow one another.
@@ -66,32 +66,6 @@ impl Levels {
         let newest = newest.map(|segment| vec![Arc::clone(segment)]);
         let sorted = (1..LEVELS).map(move |level| self.overlapping(level, from, to));
         newest.chain(sorted).filter(|run| !run.is_empty())
-    }
-
-    fn get(
-        &self,
-        keyspace: u32,
-        key: &[u8],
-        snapshot: u64,
-    ) -> Result<Option<(u64, Option<Bytes>)>> {
-        let full = full_key(keyspace, key);
-        let hash = hash_key(keyspace, key);
-        for segment in &self.levels[0] {
-            if let Some(found) = segment.get(&full, hash, snapshot, &mut Pinned::default())? {
-                return Ok(Some(found));
-            }
-        }
-        for level in &self.levels[1..] {
-            // Versions of one key may lie on both sides of a border between segments.
-            let mut at = level.partition_point(|s| s.info.max_key < full);
-            while let Some(segment) = level.get(at).filter(|s| s.covers(&full)) {
-                if let Some(found) = segment.get(&full, hash, snapshot, &mut Pinned::default())? {
-                    return Ok(Some(found));
-                }
-                at += 1;
-            }
-        }
-        Ok(None)
     }
 }
 
@@ -114,15 +88,27 @@ impl Tree {
         key: &[u8],
         snapshot: u64,
     ) -> Result<Option<(u64, Option<Bytes>)>> {
-        if let Some(found) = self.active.get(keyspace, key, snapshot) {
-            return Ok(Some(found));
-        }
-        for table in self.frozen.iter().rev() {
-            if let Some(found) = table.get(keyspace, key, snapshot) {
-                return Ok(Some(found));
-            }
-        }
-        self.levels.get(keyspace, key, snapshot)
+        let mut found = None;
+        let hash = hash_key(keyspace, key);
+        self.visit(keyspace, key, hash, snapshot, &mut |_, seq, value| {
+            found = Some((seq, value.map(Value::into_bytes)));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Visits that version, if there is one.
+    pub(crate) fn visit(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        hash: u64,
+        snapshot: u64,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
+        let full = full_key(keyspace, key);
+        let probe = Probe { full: &full, hash, place: 0, is_found: false };
+        self.find_probes(keyspace, &mut [probe], snapshot, visit)
     }
 
     /// Those that hold something, the newest first.

@@ -16,8 +16,8 @@ use crate::{
     engine::{Core, View},
     error::Result,
     index::BTreeIndex,
-    lsm::{MergeBack, MergeIter},
-    memtable::Entry,
+    lsm::{MergeBack, MergeIter, VisitEntry},
+    segment::Value,
 };
 
 /// Rows that a plan yields, one batch after the other.
@@ -82,39 +82,50 @@ impl Source {
             }
             Self::Index { scans, seen, is_covered } => {
                 let Some((index, ranges)) = scans.front_mut() else { return Ok(None) };
-                let entries = ranges.entries(core, index.keyspace, snapshot, size)?;
-                let count = entries.len() as u64;
-                if entries.is_empty() {
-                    scans.pop_front();
-                    return Ok(Some((Rows::default(), 0)));
-                }
-                let is_new = |id: &Bytes, seen: &mut Option<HashSet<Bytes>>| {
-                    !hidden.contains(id) && seen.as_mut().is_none_or(|seen| seen.insert(id.clone()))
-                };
                 let mut rows = Rows::default();
-                for entry in entries {
-                    let id = index.id_of(&entry.key)?;
-                    if !is_new(&id, seen) {
-                        continue;
+                // One piece of memory for all of them.
+                let (mut ids, mut ends) = (Vec::new(), Vec::new());
+                let mut one = |key: &[u8], _: u64, value: Value<'_>| {
+                    let id = index.id_in(key)?;
+                    if hidden.contains(id) || seen.as_ref().is_some_and(|seen| seen.contains(id)) {
+                        return Ok(());
                     }
-                    if *is_covered {
-                        match index.covered(&entry.key, &entry.value.unwrap_or_default()) {
-                            Some(value) => {
-                                let value = FoundValue::Jb1(Bytes::from(value));
-                                // The version of the entry is not that of the document.
-                                rows.found.push(Found { id, rev: 0, value });
-                                continue;
-                            }
-                            // From here on documents are read, this batch in whole, in its order.
-                            None => {
-                                *is_covered = false;
-                                rows.ids.extend(rows.found.drain(..).map(|found| found.id));
-                            }
+                    if let Some(seen) = seen {
+                        seen.insert(Bytes::copy_from_slice(id));
+                    }
+                    let covered = match *is_covered {
+                        true => index.covered(key, value.bytes()),
+                        false => None,
+                    };
+                    if let Some(value) = covered {
+                        let value = FoundValue::Jb1(Bytes::from(value));
+                        let id = Bytes::copy_from_slice(id);
+                        // The version of the entry is not that of the document.
+                        rows.found.push(Found { id, rev: 0, value });
+                    } else {
+                        // From here on documents are read, this batch in whole, in its order.
+                        *is_covered = false;
+                        for found in rows.found.drain(..) {
+                            ids.extend_from_slice(&found.id);
+                            ends.push(ids.len());
                         }
+                        ids.extend_from_slice(id);
+                        ends.push(ids.len());
                     }
-                    rows.ids.push(id);
+                    Ok(())
+                };
+                let count = ranges.visit(core, index.keyspace, snapshot, size, &mut one)?;
+                if count == 0 {
+                    scans.pop_front();
                 }
-                Ok(Some((rows, count)))
+                let ids = Bytes::from(ids);
+                let mut from = 0;
+                rows.ids = Vec::with_capacity(ends.len());
+                for end in ends {
+                    rows.ids.push(ids.slice(from..end));
+                    from = end;
+                }
+                Ok(Some((rows, count as u64)))
             }
         }
     }
@@ -129,17 +140,27 @@ pub(crate) struct Ranges {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, and it is not moved about")]
 enum Walk {
     Backward(MergeBack),
     Forward(MergeIter),
 }
 
 impl Walk {
-    fn next_visible(&mut self) -> Result<Option<Entry>> {
-        match self {
-            Self::Backward(iter) => iter.next_visible(),
-            Self::Forward(iter) => iter.next_visible(),
+    /// Visits up to `limit` entries; says how many.
+    fn visit(&mut self, limit: usize, visit: &mut VisitEntry<'_>) -> Result<usize> {
+        let iter = match self {
+            Self::Backward(iter) => iter,
+            Self::Forward(iter) => return iter.visit(limit, visit),
+        };
+        let mut count = 0;
+        while count < limit
+            && let Some(entry) = iter.next_visible()?
+        {
+            visit(&entry.key, entry.seq, Value::Shared(entry.value.unwrap_or_default()))?;
+            count += 1;
         }
+        Ok(count)
     }
 }
 
@@ -152,16 +173,17 @@ impl Ranges {
         Self { rest, current: None, is_backward }
     }
 
-    /// Up to `size` entries; none at the end.
-    fn entries(
+    /// Visits up to `size` entries; says how many, none at the end.
+    fn visit(
         &mut self,
         core: &Core,
         keyspace: u32,
         snapshot: u64,
         size: usize,
-    ) -> Result<Vec<Entry>> {
-        let mut out = Vec::new();
-        while out.len() < size {
+        visit: &mut VisitEntry<'_>,
+    ) -> Result<usize> {
+        let mut count = 0;
+        while count < size {
             let Some(iter) = &mut self.current else {
                 let Some(range) = self.rest.pop_front() else { break };
                 let (from, to) = range.keys();
@@ -173,12 +195,13 @@ impl Ranges {
                 });
                 continue;
             };
-            match iter.next_visible()? {
-                Some(entry) => out.push(entry),
-                None => self.current = None,
+            let visited = iter.visit(size - count, visit)?;
+            count += visited;
+            if count < size {
+                self.current = None;
             }
         }
-        Ok(out)
+        Ok(count)
     }
 
     /// Up to about `size` documents with the number of entries looked at; `None` at the end. Single
@@ -203,16 +226,12 @@ impl Ranges {
                 return Ok(Some((found.collect(), run as u64)));
             }
         }
-        let entries = self.entries(core, keyspace, snapshot, size)?;
-        if entries.is_empty() {
-            return Ok(None);
-        }
-        let count = entries.len() as u64;
-        let found = entries.into_iter().map(|entry| Found {
-            id: entry.key,
-            rev: entry.seq,
-            value: FoundValue::Jb1(entry.value.unwrap_or_default()),
-        });
-        Ok(Some((found.collect(), count)))
+        let mut found = Vec::new();
+        let count = self.visit(core, keyspace, snapshot, size, &mut |id, rev, value| {
+            let (id, value) = (Bytes::copy_from_slice(id), FoundValue::Jb1(value.into_bytes()));
+            found.push(Found { id, rev, value });
+            Ok(())
+        })?;
+        Ok((count > 0).then_some((found, count as u64)))
     }
 }

@@ -1,7 +1,11 @@
 //! Blocks: sorted entries with shared key prefixes, and restarts to search by.
 //!
-//! Entry: varint shared, varint unshared, kind byte, varint seq, varint length of the value,
-//! key suffix, value. Then u32 offsets of the restarts, then their count.
+//! Head of an entry: varint shared, varint unshared, kind byte, varint seq, varint length of the
+//! value, key suffix. In a joined block its value follows; behind the entries come u32 offsets of the
+//! restarts and their count. In a split block all heads come first, so that a search touches none of
+//! the values it passes, then all values; a restart has two offsets, of a head and of its value, both
+//! from the beginning of the block, and behind the restarts come u32 length of the heads and the
+//! count with its highest bit set.
 
 use std::cmp::Ordering;
 
@@ -13,6 +17,8 @@ use crate::codec::{Reader, put_varint};
 const RESTART_EVERY: usize = 16;
 /// In index blocks, which are searched by every look-up: fewer keys to take apart, at a few bytes more.
 const INDEX_RESTART_EVERY: usize = 2;
+/// In the count of restarts: the block is split.
+const SPLIT: u32 = 1 << 31;
 
 /// What the value bytes of an entry are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,54 +42,48 @@ pub(crate) fn compare(a: (&[u8], u64), b: (&[u8], u64)) -> Ordering {
     a.0.cmp(b.0).then_with(|| b.1.cmp(&a.1))
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct BlockBuilder {
-    restart_every: usize,
-    out: Vec<u8>,
-    restarts: Vec<u32>,
+    is_joined: bool,
+    heads: Vec<u8>,
+    /// Of a split block.
+    values: Vec<u8>,
+    /// Where heads and values of the restarts begin, the latter in `values`.
+    restarts: Vec<(u32, u32)>,
     last_key: Vec<u8>,
     count: usize,
 }
 
-impl Default for BlockBuilder {
-    fn default() -> Self {
-        Self {
-            restart_every: RESTART_EVERY,
-            out: Vec::new(),
-            restarts: Vec::new(),
-            last_key: Vec::new(),
-            count: 0,
-        }
-    }
-}
-
 impl BlockBuilder {
-    /// For blocks of handles.
+    /// For blocks of handles, which are hardly longer than offsets: these stay with their keys.
     pub(crate) fn index() -> Self {
-        Self { restart_every: INDEX_RESTART_EVERY, ..Self::default() }
+        Self { is_joined: true, ..Self::default() }
     }
 
     pub(crate) fn add(&mut self, key: &[u8], seq: u64, kind: ValueKind, value: &[u8]) {
-        let shared = if self.count.is_multiple_of(self.restart_every) {
-            self.restarts.push(self.out.len() as u32);
+        let every = if self.is_joined { INDEX_RESTART_EVERY } else { RESTART_EVERY };
+        let shared = if self.count.is_multiple_of(every) {
+            self.restarts.push((self.heads.len() as u32, self.values.len() as u32));
             0
         } else {
             key.iter().zip(&self.last_key).take_while(|(a, b)| a == b).count()
         };
-        put_varint(&mut self.out, shared as u64);
-        put_varint(&mut self.out, (key.len() - shared) as u64);
-        self.out.push(kind as u8);
-        put_varint(&mut self.out, seq);
-        put_varint(&mut self.out, value.len() as u64);
-        self.out.extend_from_slice(&key[shared..]);
-        self.out.extend_from_slice(value);
+        let out = &mut self.heads;
+        put_varint(out, shared as u64);
+        put_varint(out, (key.len() - shared) as u64);
+        out.push(kind as u8);
+        put_varint(out, seq);
+        put_varint(out, value.len() as u64);
+        out.extend_from_slice(&key[shared..]);
+        if self.is_joined { out } else { &mut self.values }.extend_from_slice(value);
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
         self.count += 1;
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.out.len() + self.restarts.len() * 4 + 4
+        let (restart, tail) = if self.is_joined { (4, 4) } else { (8, 8) };
+        self.heads.len() + self.values.len() + self.restarts.len() * restart + tail
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -92,12 +92,25 @@ impl BlockBuilder {
 
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         // The next block will be about as large.
-        let next = Vec::with_capacity(self.out.capacity());
-        let mut out = std::mem::replace(&mut self.out, next);
-        for restart in &self.restarts {
-            out.extend_from_slice(&restart.to_le_bytes());
+        let next = Vec::with_capacity(self.heads.capacity());
+        let len = self.len();
+        let mut out = std::mem::replace(&mut self.heads, next);
+        let heads = out.len() as u32;
+        out.reserve_exact(len - out.len());
+        out.append(&mut self.values);
+        for (head, value) in &self.restarts {
+            out.extend_from_slice(&head.to_le_bytes());
+            if !self.is_joined {
+                out.extend_from_slice(&(heads + value).to_le_bytes());
+            }
         }
-        out.extend_from_slice(&(self.restarts.len() as u32).to_le_bytes());
+        let count = self.restarts.len() as u32;
+        if self.is_joined {
+            out.extend_from_slice(&count.to_le_bytes());
+        } else {
+            out.extend_from_slice(&heads.to_le_bytes());
+            out.extend_from_slice(&(count | SPLIT).to_le_bytes());
+        }
         self.restarts.clear();
         self.last_key.clear();
         self.count = 0;
@@ -105,49 +118,110 @@ impl BlockBuilder {
     }
 }
 
+/// Where an entry begins.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    head: usize,
+    /// In a split block.
+    value: usize,
+}
+
+/// An entry with its value, but only the end of its key.
+struct Entry<'a> {
+    shared: usize,
+    suffix: &'a [u8],
+    kind: ValueKind,
+    seq: u64,
+    value: &'a [u8],
+    /// Where that begins in the block.
+    value_at: usize,
+}
+
 /// The entries and the restarts of a block.
 #[derive(Clone, Copy)]
 struct Parts<'a> {
-    entries: &'a [u8],
+    /// Heads, in a joined block with values between them.
+    heads: &'a [u8],
+    /// Up to the end of the values.
+    all: &'a [u8],
     restarts: &'a [u8],
+    is_split: bool,
 }
 
 impl<'a> Parts<'a> {
+    #[inline]
     fn of(block: &'a [u8]) -> Option<Self> {
         let tail = block.len().checked_sub(4)?;
-        let count = Reader::at(block, tail).u32()? as usize;
-        let end = tail.checked_sub(count.checked_mul(4)?)?;
-        Some(Self { entries: block.get(..end)?, restarts: block.get(end..tail)? })
+        let count = Reader::at(block, tail).u32()?;
+        if count & SPLIT == 0 {
+            let end = tail.checked_sub((count as usize).checked_mul(4)?)?;
+            let all = block.get(..end)?;
+            return Some(Self {
+                heads: all,
+                all,
+                restarts: block.get(end..tail)?,
+                is_split: false,
+            });
+        }
+        let tail = tail.checked_sub(4)?;
+        let heads = Reader::at(block, tail).u32()? as usize;
+        let end = tail.checked_sub(((count & !SPLIT) as usize).checked_mul(8)?)?;
+        let all = block.get(..end)?;
+        let restarts = block.get(end..tail)?;
+        Some(Self { heads: all.get(..heads)?, all, restarts, is_split: true })
+    }
+
+    fn restarts(&self) -> usize {
+        self.restarts.len() / if self.is_split { 8 } else { 4 }
+    }
+
+    #[inline]
+    fn restart(&self, i: usize) -> Option<Place> {
+        if !self.is_split {
+            return Some(Place {
+                head: Reader::at(self.restarts, i * 4).u32()? as usize,
+                value: 0,
+            });
+        }
+        let mut reader = Reader::at(self.restarts, i * 8);
+        Some(Place { head: reader.u32()? as usize, value: reader.u32()? as usize })
+    }
+
+    /// The entry at a place, which becomes that of the next one.
+    #[inline(always)]
+    fn entry(&self, place: &mut Place) -> Option<Entry<'a>> {
+        let mut reader = Reader::at(self.heads, place.head);
+        let shared = reader.length()?;
+        let unshared = reader.length()?;
+        let kind = ValueKind::from_code(reader.u8()?)?;
+        let seq = reader.varint()?;
+        let len = reader.length()?;
+        let suffix = reader.take(unshared)?;
+        let value_at = if self.is_split { place.value } else { reader.position() };
+        let end = value_at.checked_add(len)?;
+        let value = self.all.get(value_at..end)?;
+        *place = match self.is_split {
+            true => Place { head: reader.position(), value: end },
+            false => Place { head: end, value: 0 },
+        };
+        Some(Entry { shared, suffix, kind, seq, value, value_at })
     }
 
     /// Where to look for the target from: the last restart before it.
-    fn start(&self, key: &[u8], seq: u64) -> Option<usize> {
+    fn start(&self, key: &[u8], seq: u64) -> Option<Place> {
         self.restart(self.start_at(key, seq)?)
     }
 
     /// Which restart that is.
     fn start_at(&self, key: &[u8], seq: u64) -> Option<usize> {
-        let (mut low, mut high) = (0, self.restarts.len() / 4);
+        let (mut low, mut high) = (0, self.restarts());
         while low + 1 < high {
             let middle = usize::midpoint(low, high);
-            if self.is_before(middle, key, seq)? { low = middle } else { high = middle }
+            let entry = self.entry(&mut self.restart(middle)?)?;
+            let is_before = compare((entry.suffix, entry.seq), (key, seq)).is_lt();
+            if is_before { low = middle } else { high = middle }
         }
         Some(low)
-    }
-
-    fn restart(&self, i: usize) -> Option<usize> {
-        Some(Reader::at(self.restarts, i * 4).u32()? as usize)
-    }
-
-    fn is_before(&self, i: usize, key: &[u8], seq: u64) -> Option<bool> {
-        let mut reader = Reader::at(self.entries, self.restart(i)?);
-        let _shared = reader.length()?;
-        let unshared = reader.length()?;
-        reader.u8()?;
-        let found_seq = reader.varint()?;
-        reader.length()?;
-        let found = reader.take(unshared)?;
-        Some(compare((found, found_seq), (key, seq)).is_lt())
     }
 }
 
@@ -165,7 +239,7 @@ pub(crate) fn rank(block: &Bytes, key: &[u8], seq: u64) -> Option<(usize, usize)
     };
     let is_before = |iter: &BlockIter| compare((&iter.key, iter.seq), (key, seq)).is_lt();
     let before = count(parts.start_at(key, seq)?, &is_before)?;
-    Some((before, count((parts.restarts.len() / 4).checked_sub(1)?, &|_| true)?))
+    Some((before, count(parts.restarts().checked_sub(1)?, &|_| true)?))
 }
 
 /// What `find` found.
@@ -181,26 +255,23 @@ pub(crate) struct Found<'a> {
 /// The first entry at or after the target, as `BlockIter::seek` finds it, but without making up keys.
 pub(crate) fn find<'a>(block: &'a [u8], key: &[u8], seq: u64) -> Option<Found<'a>> {
     let parts = Parts::of(block)?;
-    let mut reader = Reader::at(parts.entries, parts.start(key, seq)?);
+    let mut place = parts.start(key, seq)?;
     // How much the last entry, which is before the target, has in common with it.
     let mut common = 0;
-    while !reader.is_empty() {
-        let shared = reader.length()?;
-        let unshared = reader.length()?;
-        let kind = ValueKind::from_code(reader.u8()?)?;
-        let found_seq = reader.varint()?;
-        let len = reader.length()?;
-        let suffix = reader.take(unshared)?;
-        let value = reader.take(len)?;
+    while place.head < parts.heads.len() {
+        let entry = parts.entry(&mut place)?;
         // Who shares more with the last entry than the target does is before the target, too.
-        if shared > common {
+        if entry.shared > common {
             continue;
         }
-        let rest = key.get(shared..)?;
-        if compare((suffix, found_seq), (rest, seq)).is_ge() {
-            return Some(Found { is_exact: suffix == rest, seq: found_seq, kind, value });
+        let rest = key.get(entry.shared..)?;
+        if compare((entry.suffix, entry.seq), (rest, seq)).is_ge() {
+            let is_exact = entry.suffix == rest;
+            let Entry { seq, kind, value, .. } = entry;
+            return Some(Found { is_exact, seq, kind, value });
         }
-        common = shared + suffix.iter().zip(rest).take_while(|(a, b)| a == b).count();
+        let same = entry.suffix.iter().zip(rest).take_while(|(a, b)| a == b).count();
+        common = entry.shared + same;
     }
     None
 }
@@ -210,8 +281,7 @@ pub(crate) fn find<'a>(block: &'a [u8], key: &[u8], seq: u64) -> Option<Found<'a
 #[derive(Debug, Clone)]
 pub(crate) struct BlockIter {
     block: Bytes,
-    end: usize,
-    at: usize,
+    at: Place,
     pub(crate) key: Vec<u8>,
     pub(crate) seq: u64,
     pub(crate) kind: ValueKind,
@@ -220,16 +290,9 @@ pub(crate) struct BlockIter {
 
 impl BlockIter {
     pub(crate) fn new(block: Bytes) -> Option<Self> {
-        let end = Parts::of(&block)?.entries.len();
-        Some(Self {
-            block,
-            end,
-            at: 0,
-            key: Vec::new(),
-            seq: 0,
-            kind: ValueKind::Deleted,
-            value: (0, 0),
-        })
+        let parts = Parts::of(&block)?;
+        let at = Place { head: 0, value: parts.heads.len() };
+        Some(Self { block, at, key: Vec::new(), seq: 0, kind: ValueKind::Deleted, value: (0, 0) })
     }
 
     pub(crate) fn value(&self) -> Bytes {
@@ -242,25 +305,20 @@ impl BlockIter {
 
     /// Steps to the next entry.
     pub(crate) fn next(&mut self) -> Option<()> {
-        if self.at >= self.end {
+        let parts = Parts::of(&self.block)?;
+        if self.at.head >= parts.heads.len() {
             return None;
         }
-        let mut reader = Reader::at(self.block.get(..self.end)?, self.at);
-        let shared = reader.length()?;
-        let unshared = reader.length()?;
-        self.kind = ValueKind::from_code(reader.u8()?)?;
-        self.seq = reader.varint()?;
-        let len = reader.length()?;
-        let suffix = reader.take(unshared)?;
-        if shared > self.key.len() {
+        let mut at = self.at;
+        let entry = parts.entry(&mut at)?;
+        if entry.shared > self.key.len() {
             return None;
         }
-        self.key.truncate(shared);
-        self.key.extend_from_slice(suffix);
-        let from = reader.position();
-        reader.take(len)?;
-        self.value = (from, from + len);
-        self.at = from + len;
+        self.key.truncate(entry.shared);
+        self.key.extend_from_slice(entry.suffix);
+        (self.kind, self.seq) = (entry.kind, entry.seq);
+        self.value = (entry.value_at, entry.value_at + entry.value.len());
+        self.at = at;
         Some(())
     }
 
@@ -350,7 +408,11 @@ mod tests {
 
     #[test]
     fn damaged_blocks_never_panic() {
-        let mut builder = BlockBuilder::default();
+        damage(BlockBuilder::default());
+        damage(BlockBuilder::index());
+    }
+
+    fn damage(mut builder: BlockBuilder) {
         for i in 0..40_u8 {
             builder.add(&[1, i], 3, ValueKind::Raw, &[i; 5]);
         }

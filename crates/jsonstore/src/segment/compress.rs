@@ -182,6 +182,35 @@ pub(crate) fn compress(
     ValueKind::Compressed
 }
 
+/// A value as whoever looks for it meets it.
+#[derive(Debug)]
+pub(crate) enum Value<'a> {
+    /// In memory that lives on.
+    Shared(Bytes),
+    /// In memory that the next value takes.
+    Borrowed(&'a [u8]),
+}
+
+impl Value<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Borrowed(bytes) => bytes,
+        }
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+        }
+    }
+}
+
+fn into_bytes(value: Value<'_>) -> Bytes {
+    value.into_bytes()
+}
+
 /// The inverse, for the two kinds that are not stored as they are. Never allocates more than `limit`.
 pub(crate) fn decompress(
     kind: ValueKind,
@@ -189,17 +218,30 @@ pub(crate) fn decompress(
     dictionary: Option<&Dictionary>,
     limit: usize,
 ) -> Option<Bytes> {
+    decompressed(kind, packed, dictionary, limit, into_bytes)
+}
+
+/// What `take` makes of a value that is decompressed.
+pub(crate) fn decompressed<T>(
+    kind: ValueKind,
+    packed: &[u8],
+    dictionary: Option<&Dictionary>,
+    limit: usize,
+    take: impl FnOnce(Value<'_>) -> T,
+) -> Option<T> {
     let mut reader = Reader::new(packed);
     let raw_len = reader.length().filter(|len| *len <= limit)?;
     let body = packed.get(reader.position()..)?;
     match (kind, dictionary.map(|d| &d.coder)) {
-        (ValueKind::Coded, Some(Coder::Symbols(table))) => SCRATCH.with_borrow_mut(|scratch| {
-            table.expand(body, raw_len, scratch)?;
-            let raw = Bytes::copy_from_slice(scratch);
+        (ValueKind::Coded, Some(Coder::Symbols(table))) => {
+            let mut scratch = SCRATCH.take();
+            let taken =
+                table.expand(body, raw_len, &mut scratch).map(|()| take(Value::Borrowed(&scratch)));
             scratch.truncate(SCRATCH_BYTES_MAX);
             scratch.shrink_to(SCRATCH_BYTES_MAX);
-            Some(raw)
-        }),
+            SCRATCH.set(scratch);
+            taken
+        }
         (ValueKind::Compressed, coder) => {
             let mut raw: Vec<u8> = Vec::with_capacity(raw_len);
             let len = DECOMPRESS.with_borrow_mut(|context| match coder {
@@ -208,7 +250,7 @@ pub(crate) fn decompress(
                 }
                 _ => context.decompress(&mut raw, body),
             });
-            (len.ok()? == raw_len).then(|| Bytes::from(raw))
+            (len.ok()? == raw_len).then(|| take(Value::Shared(Bytes::from(raw))))
         }
         _ => None,
     }

@@ -15,13 +15,13 @@ mod symbols;
 pub(crate) use self::{
     back::SegmentBack,
     build::{SegmentBuilder, SegmentInfo},
-    compress::{Dictionaries, Packed},
-    read::{Pinned, Segment, SegmentIter, keyspace_of},
+    compress::{Dictionaries, Packed, Value},
+    read::{Probe, Segment, SegmentIter, Visit, keyspace_of},
 };
 
 pub(crate) const MAGIC: &[u8; 8] = b"HEARTHSG";
-/// 1: values are raw or zstd. 2: they may be codes of a symbol table.
-pub(crate) const VERSION: u32 = 2;
+/// 1: values are raw or zstd. 2: they may be codes of a symbol table. 3: data blocks are split.
+pub(crate) const VERSION: u32 = 3;
 /// Clear bytes at the start of every segment.
 pub(crate) const HEADER: usize = 80;
 /// Clear bytes at the end.

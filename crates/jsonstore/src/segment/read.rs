@@ -14,7 +14,7 @@ use super::{
     FOOTER, HEADER, Handle, MAGIC, VERSION,
     block::{self, BlockIter, ValueKind},
     build::SegmentInfo,
-    compress::{Dictionaries, Dictionary, Packed, decompress},
+    compress::{Dictionaries, Dictionary, Packed, Value, decompressed},
     filter::Filter,
     kind,
 };
@@ -60,12 +60,36 @@ struct Open {
     data_end: u64,
 }
 
-/// The blocks of one segment that were looked into last, by their offsets: whoever looks for several
-/// keys in order mostly needs them again.
-#[derive(Debug, Default)]
-pub(crate) struct Pinned {
-    index: Option<(u64, Bytes)>,
-    data: Option<(u64, Bytes)>,
+/// Keys that are looked for together: what one of them needs of memory comes while the others wait.
+const WINDOW: usize = 16;
+/// As much at the beginning of a block is mostly searched.
+const SEARCHED_BYTES: usize = 256;
+/// What comes from memory at a time.
+const CACHE_LINE: usize = 64;
+
+/// The block that was looked into last, by its offset: whoever looks for several keys in order mostly
+/// needs it again.
+type Pinned = Option<(u64, Bytes)>;
+
+/// What is done with a version that was found: its sequence number, and its value unless it was
+/// deleted.
+pub(crate) type Visit<'a> = dyn FnMut(&Probe<'_>, u64, Option<Value<'_>>) -> Result<()> + 'a;
+
+/// A key that is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Probe<'a> {
+    /// With its keyspace in front.
+    pub(crate) full: &'a [u8],
+    pub(crate) hash: u64,
+    /// What the caller calls it.
+    pub(crate) place: usize,
+    pub(crate) is_found: bool,
+}
+
+impl<'a> Probe<'a> {
+    pub(crate) fn key(&self) -> &'a [u8] {
+        self.full.get(4..).unwrap_or_default()
+    }
 }
 
 impl Segment {
@@ -94,31 +118,62 @@ impl Segment {
         self.info.min_key.as_slice() <= full_key && full_key <= self.info.max_key.as_slice()
     }
 
-    /// The newest version at or below `snapshot` of a key with its keyspace in front.
-    pub(crate) fn get(
+    /// Visits the newest version at or below `snapshot` of each key that was not found yet and is
+    /// here. Keys in order share blocks.
+    pub(crate) fn find_all(
         &self,
-        full: &[u8],
-        hash: u64,
+        probes: &mut [Probe<'_>],
         snapshot: u64,
-        pinned: &mut Pinned,
-    ) -> Result<Option<(u64, Option<Bytes>)>> {
-        if !self.covers(full) {
-            return Ok(None);
-        }
-        let open = self.open()?;
-        if !open.filter.may_contain(hash) {
-            return Ok(None);
-        }
-        let found = self.find(open, full, snapshot, &mut pinned.index)?;
-        let Some(handle) = found else { return Ok(None) };
-        let data = self.pinned_block(open, kind::DATA, handle, &mut pinned.data)?;
-        match block::find(data, full, snapshot).filter(|found| found.is_exact) {
-            None => Ok(None),
-            Some(found) => {
-                let raw = || data.slice_ref(found.value);
-                Ok(Some((found.seq, self.value(open, found.kind, found.value, raw)?)))
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
+        let mut index = None;
+        let mut blocks: Vec<(usize, Bytes)> = Vec::with_capacity(WINDOW.min(probes.len()));
+        for window in probes.chunks_mut(WINDOW) {
+            let mut last: Pinned = None;
+            for (at, probe) in window.iter().enumerate() {
+                if probe.is_found || !self.covers(probe.full) {
+                    continue;
+                }
+                let open = self.open()?;
+                if !open.filter.may_contain(probe.hash) {
+                    continue;
+                }
+                let handle = self.find(open, probe.full, snapshot, &mut index)?;
+                let Some(handle) = handle else { continue };
+                let block = self.pinned_block(open, kind::DATA, handle, &mut last)?;
+                blocks.push((at, block.clone()));
             }
+            let searched = blocks.iter().map(|(_, block)| block);
+            touch(searched.map(|block| block.get(..SEARCHED_BYTES).unwrap_or(block)));
+            touch(blocks.iter().map(|(_, block)| block.get(block.len() - 1..).unwrap_or_default()));
+            self.visit_blocks(window, &blocks, snapshot, visit)?;
+            blocks.clear();
         }
+        Ok(())
+    }
+
+    /// Visits those keys of a window that are in the blocks they should be in.
+    fn visit_blocks(
+        &self,
+        window: &mut [Probe<'_>],
+        blocks: &[(usize, Bytes)],
+        snapshot: u64,
+        visit: &mut Visit<'_>,
+    ) -> Result<()> {
+        let mut found = [const { None }; WINDOW];
+        for (found, (at, block)) in found.iter_mut().zip(blocks) {
+            let entry = block::find(block, window[*at].full, snapshot);
+            *found = entry.filter(|entry| entry.is_exact);
+        }
+        touch(found.iter().flatten().map(|found| found.value));
+        for (found, (at, block)) in found.iter().zip(blocks) {
+            let Some(found) = found else { continue };
+            let probe = &mut window[*at];
+            probe.is_found = true;
+            let take = |value: Option<Value<'_>>| visit(probe, found.seq, value);
+            self.value_to(found.kind, found.value, || block.slice_ref(found.value), take)??;
+        }
+        Ok(())
     }
 
     /// About how many versions lie between two full keys: counted in the blocks that the ends lie in,
@@ -181,18 +236,29 @@ impl Segment {
 
     fn value(
         &self,
-        open: &Open,
         kind: ValueKind,
         stored: &[u8],
         shared: impl FnOnce() -> Bytes,
     ) -> Result<Option<Bytes>> {
+        self.value_to(kind, stored, shared, |value| value.map(Value::into_bytes))
+    }
+
+    /// What `take` makes of a value that is stored like this.
+    fn value_to<T>(
+        &self,
+        kind: ValueKind,
+        stored: &[u8],
+        shared: impl FnOnce() -> Bytes,
+        take: impl FnOnce(Option<Value<'_>>) -> T,
+    ) -> Result<T> {
         match kind {
-            ValueKind::Deleted => Ok(None),
-            ValueKind::Raw => Ok(Some(shared())),
+            ValueKind::Deleted => Ok(take(None)),
+            ValueKind::Raw => Ok(take(Some(Value::Shared(shared())))),
             ValueKind::Compressed | ValueKind::Coded => {
-                decompress(kind, stored, open.dictionary.as_deref(), VALUE_BYTES_MAX)
+                let dictionary = self.open()?.dictionary.as_deref();
+                let take = |value: Value<'_>| take(Some(value));
+                decompressed(kind, stored, dictionary, VALUE_BYTES_MAX, take)
                     .ok_or_else(|| Error::corrupt(&self.name, 0, "a value does not decompress"))
-                    .map(Some)
             }
         }
     }
@@ -203,7 +269,7 @@ impl Segment {
         open: &Open,
         full: &[u8],
         seq: u64,
-        pinned: &mut Option<(u64, Bytes)>,
+        pinned: &mut Pinned,
     ) -> Result<Option<Handle>> {
         let Some(top) = block::find(&open.top, full, seq) else { return Ok(None) };
         let handle = decode_handle(top.value).ok_or_else(|| self.bad_block(kind::TOP))?;
@@ -218,7 +284,7 @@ impl Segment {
         open: &Open,
         kind: u8,
         handle: Handle,
-        pinned: &'a mut Option<(u64, Bytes)>,
+        pinned: &'a mut Pinned,
     ) -> Result<&'a Bytes> {
         if pinned.as_ref().is_none_or(|(offset, _)| *offset != handle.offset) {
             *pinned = Some((handle.offset, self.block(open, kind, handle)?));
@@ -282,7 +348,7 @@ impl Segment {
 
     /// What a value is that is stored like this.
     pub(super) fn stored_value(&self, kind: ValueKind, stored: &Bytes) -> Result<Option<Bytes>> {
-        self.value(self.open()?, kind, stored, || stored.clone())
+        self.value(kind, stored, || stored.clone())
     }
 
     pub(super) fn bad_block(&self, kind: u8) -> Error {
@@ -445,6 +511,13 @@ impl Drop for Segment {
     }
 }
 
+/// Reads of each piece what has to come from memory, all at once: what is read one after the other is
+/// waited for one after the other.
+fn touch<'a>(pieces: impl Iterator<Item = &'a [u8]>) {
+    let lines = |piece: &'a [u8]| piece.iter().step_by(CACHE_LINE);
+    std::hint::black_box(pieces.flat_map(lines).fold(0_u8, |all, byte| all ^ byte));
+}
+
 /// The keyspace in front of a full key.
 pub(crate) fn keyspace_of(full_key: &[u8]) -> u32 {
     full_key.first_chunk::<4>().map_or(0, |b| u32::from_be_bytes(*b))
@@ -544,29 +617,51 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
 
     /// The next entry.
     pub(crate) fn take(&mut self) -> Result<Option<Entry>> {
+        if !self.step()? {
+            return Ok(None);
+        }
+        let Some(data) = &self.data else { return Ok(None) };
+        let (key, seq) = (Bytes::copy_from_slice(&data.key), data.seq);
+        let is_packed =
+            self.packed && matches!(data.kind, ValueKind::Compressed | ValueKind::Coded);
+        let packed = match is_packed {
+            true => {
+                let dictionary = self.segment.open()?.dictionary.clone();
+                Some(Packed { kind: data.kind, dictionary })
+            }
+            false => None,
+        };
+        let value = match is_packed {
+            true => Some(data.value()),
+            false => self.segment.value(data.kind, data.value_bytes(), || data.value())?,
+        };
+        Ok(Some(Entry { key, seq, value, packed }))
+    }
+
+    /// Steps to the next entry, if there is one.
+    pub(crate) fn step(&mut self) -> Result<bool> {
         loop {
-            let Some(data) = &mut self.data else { return Ok(None) };
+            let Some(data) = &mut self.data else { return Ok(false) };
             if std::mem::take(&mut self.on_entry) || data.next().is_some() {
-                if self.until.as_ref().is_some_and(|until| data.key >= *until) {
+                let is_in = self.until.as_ref().is_none_or(|until| data.key < *until);
+                if !is_in {
                     self.data = None;
-                    return Ok(None);
                 }
-                let key = Bytes::copy_from_slice(&data.key);
-                let open = self.segment.open()?;
-                let is_packed =
-                    self.packed && matches!(data.kind, ValueKind::Compressed | ValueKind::Coded);
-                let packed = is_packed
-                    .then(|| Packed { kind: data.kind, dictionary: open.dictionary.clone() });
-                let value = if is_packed {
-                    Some(data.value())
-                } else {
-                    let shared = || data.value();
-                    self.segment.value(open, data.kind, data.value_bytes(), shared)?
-                };
-                return Ok(Some(Entry { key, seq: data.seq, value, packed }));
+                return Ok(is_in);
             }
             self.data = self.next_data()?;
         }
+    }
+
+    /// Full key and sequence number of the entry it stands on.
+    pub(crate) fn at(&self) -> Option<(&[u8], u64)> {
+        self.data.as_ref().map(|data| (&data.key[..], data.seq))
+    }
+
+    /// Visits the value of that entry.
+    pub(crate) fn value_to<T>(&self, take: impl FnOnce(Option<Value<'_>>) -> T) -> Result<T> {
+        let Some(data) = &self.data else { return Ok(take(None)) };
+        self.segment.value_to(data.kind, data.value_bytes(), || data.value(), take)
     }
 
     fn next_data(&mut self) -> Result<Option<BlockIter>> {

@@ -62,7 +62,8 @@ struct Listed {
 pub(crate) struct SymbolTable {
     symbols: Vec<Symbol>,
     /// By code: the bytes, and how many; none for a code that is not used.
-    expand: Box<[(u64, u8); 256]>,
+    words: Box<[[u8; SYMBOL_BYTES_MAX]; 256]>,
+    lens: Box<[u8; 256]>,
     /// Where the list of each hash begins.
     buckets: Box<[u16; BUCKETS + 1]>,
     /// Symbols of two bytes and more; in each list the longest first.
@@ -79,11 +80,13 @@ impl fmt::Debug for SymbolTable {
 
 impl SymbolTable {
     fn new(symbols: Vec<Symbol>) -> Self {
-        let mut expand = Box::new([(0, 0); 256]);
+        let mut words = Box::new([[0; SYMBOL_BYTES_MAX]; 256]);
+        let mut lens = Box::new([0; 256]);
         let mut single = Box::new([ESCAPE; 256]);
         let mut codes = Vec::with_capacity(symbols.len());
         for (code, symbol) in (0..ESCAPE).zip(&symbols) {
-            expand[usize::from(code)] = (symbol.bytes, symbol.len);
+            words[usize::from(code)] = symbol.bytes.to_le_bytes();
+            lens[usize::from(code)] = symbol.len;
             if symbol.len == 1 {
                 single[symbol.bytes as usize & 0xff] = code;
             } else {
@@ -103,7 +106,7 @@ impl SymbolTable {
             Listed { bytes: symbol.bytes, mask: symbol.mask(), len, code }
         };
         let listed = codes.iter().map(listed).collect();
-        Self { symbols, expand, buckets, listed, single }
+        Self { symbols, words, lens, buckets, listed, single }
     }
 
     /// Learns the symbols that would have saved most in these samples.
@@ -154,7 +157,7 @@ impl SymbolTable {
             let len = match self.longest(value) {
                 Some(code) => {
                     out.push(code);
-                    usize::from(self.expand[usize::from(code)].1)
+                    usize::from(self.lens[usize::from(code)])
                 }
                 None => {
                     out.extend_from_slice(&[ESCAPE, *first]);
@@ -185,10 +188,11 @@ impl SymbolTable {
             };
             // Nearly all strides have no escape; their length is known here, so this loop unrolls.
             if let Some(stride) = stride.filter(|_| plain == STRIDE) {
-                at += self.put(stride, room);
+                at += self.put(u64::from_le_bytes(*stride), STRIDE, room);
                 codes = &codes[STRIDE..];
             } else if plain > 0 {
-                at += self.put(&codes[..plain], room);
+                let some = stride.map_or(u64::from(codes[0]), |stride| u64::from_le_bytes(*stride));
+                at += self.put(some, plain, room);
                 codes = &codes[plain..];
             } else {
                 room[0] = *codes.get(1)?;
@@ -200,16 +204,17 @@ impl SymbolTable {
         (at == len).then_some(())
     }
 
-    /// Puts the symbols of up to `STRIDE` codes; says how many bytes they are.
+    /// Puts the symbols of the first of up to `STRIDE` codes; says how many bytes they are.
     #[inline(always)]
-    fn put(&self, codes: &[u8], room: &mut [u8; STRIDE_BYTES]) -> usize {
+    fn put(&self, mut codes: u64, count: usize, room: &mut [u8; STRIDE_BYTES]) -> usize {
         let mut at = 0;
-        for code in codes {
-            let (bytes, n) = self.expand[usize::from(*code)];
+        for _ in 0..count {
+            let code = usize::from(codes as u8);
+            codes >>= 8;
             // The mask changes nothing: it shows that there is room.
             let from = at & (STRIDE * SYMBOL_BYTES_MAX - 1);
-            room[from..from + SYMBOL_BYTES_MAX].copy_from_slice(&bytes.to_le_bytes());
-            at += usize::from(n);
+            room[from..from + SYMBOL_BYTES_MAX].copy_from_slice(&self.words[code]);
+            at += usize::from(self.lens[code]);
         }
         at
     }
