@@ -62,6 +62,9 @@ pub const CERTIFICATE_DOUBTFUL: Code =
 /// The file of authorities that vouch for clients cannot be used.
 pub const CLIENT_AUTHORITIES: Code =
     Code::new("H-TLS-007", "the authorities of clients cannot be used");
+/// The file of clients that were revoked cannot be used, or lets nobody in.
+pub const CLIENT_REVOCATIONS: Code =
+    Code::new("H-TLS-009", "the lists of revoked clients cannot be used");
 /// Client certificates are required in a way that cannot be kept up.
 pub const CLIENT_AUTH: Code = Code::new("H-TLS-008", "clients would come in without a certificate");
 
@@ -94,6 +97,7 @@ pub const ALL: &[Code] = &[
     CERTIFICATE_DOUBTFUL,
     CLIENT_AUTHORITIES,
     CLIENT_AUTH,
+    CLIENT_REVOCATIONS,
 ];
 
 /// What the process ends with.

@@ -9,14 +9,19 @@ use rustls::{
     server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-use crate::facts;
+use crate::{
+    facts,
+    revocation::{RevocationLists, RevocationListsError},
+};
 
-/// Authorities whose clients are let in. Equal where they are the same authorities in whatever order.
+/// Authorities whose clients are let in, and which of these are not any more. Equal where they are the same in whatever
+/// order.
 #[derive(Debug, Clone)]
 pub struct ClientAuthorities {
     /// Sorted, none twice.
     certificates: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
+    revoked: RevocationLists,
 }
 
 /// Why a text names no authorities. Who wrote the file must act.
@@ -67,7 +72,50 @@ impl ClientAuthorities {
         }
         certificates.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
         certificates.dedup();
-        Ok(Self { certificates, roots: Arc::new(roots) })
+        let revoked = RevocationLists::default();
+        Ok(Self { certificates, roots: Arc::new(roots), revoked })
+    }
+
+    /// Sends clients away that are on one of these lists, or whose authority has no list among them that has not ended:
+    /// a list that was kept back lets nobody in. Authorities between are looked up, too.
+    ///
+    /// # Errors
+    /// [`RevocationListsError::Unsupported`].
+    pub fn with_revocations(
+        mut self,
+        lists: RevocationLists,
+    ) -> Result<Self, RevocationListsError> {
+        for (index, list) in lists.ders().enumerate() {
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let builder = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider);
+            if let Err(error) = builder.with_crls([list]).build() {
+                return Err(RevocationListsError::Unsupported {
+                    position: index + 1,
+                    issuer: lists.shown(index),
+                    reason: error.to_string(),
+                });
+            }
+        }
+        self.revoked = lists;
+        Ok(self)
+    }
+
+    /// The authorities that no list is about, where there are lists: none of their clients is let in.
+    #[must_use]
+    pub fn without_list(&self) -> Vec<String> {
+        let is_without = |certificate: &&CertificateDer<'_>| {
+            let subject = facts::read(certificate).map(|facts| facts.subject);
+            subject.is_some_and(|subject| !self.revoked.has_issuer(&subject))
+        };
+        let has_lists = !self.revoked.is_empty();
+        let without = self.certificates.iter().filter(|_| has_lists).filter(is_without);
+        without.map(|certificate| facts::show_subject(certificate)).collect()
+    }
+
+    /// Whose lists have ended at that time.
+    #[must_use]
+    pub fn lists_ended_at(&self, now: SystemTime) -> Vec<String> {
+        self.revoked.ended_at(now)
     }
 
     /// Whose certificates are not valid at that time. They vouch all the same: an authority's own dates bind
@@ -98,6 +146,9 @@ impl ClientAuthorities {
         if told > TOLD_BYTES_MAX {
             builder = builder.clear_root_hint_subjects();
         }
+        if !self.revoked.is_empty() {
+            builder = builder.with_crls(self.revoked.ders()).enforce_revocation_expiration();
+        }
         if may_do_without {
             builder = builder.allow_unauthenticated();
         }
@@ -107,7 +158,7 @@ impl ClientAuthorities {
 
 impl PartialEq for ClientAuthorities {
     fn eq(&self, other: &Self) -> bool {
-        self.certificates == other.certificates
+        self.certificates == other.certificates && self.revoked == other.revoked
     }
 }
 
@@ -209,6 +260,95 @@ mod tests {
                 assert_eq!(found.is_ok(), *want, "{who}: {found:?}");
             }
         }
+    }
+
+    /// A list of `authority`, with these serial numbers on it, that ends so many days from now.
+    fn list(authority: &Authority, serials: &[u64], days: i64) -> String {
+        let now = time::OffsetDateTime::now_utc();
+        let revoked = |serial: &u64| rcgen::RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: now - time::Duration::days(20),
+            reason_code: Some(rcgen::RevocationReason::KeyCompromise),
+            invalidity_date: None,
+        };
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: now - time::Duration::days(30),
+            next_update: now + time::Duration::days(days),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(authority).expect("signed").pem().expect("PEM")
+    }
+
+    fn numbered(authority: &Authority, serial: u64) -> rcgen::Certificate {
+        let mut params = params("client");
+        params.serial_number = Some(serial.into());
+        params.signed_by(&KeyPair::generate().expect("a key"), authority).expect("signed")
+    }
+
+    #[test]
+    fn who_is_revoked_is_not_let_in() {
+        let (one, two) = (authority("one"), authority("two"));
+        let forged = {
+            let mut params = params("one");
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
+        };
+        let forged = forged.expect("signed");
+        let pem = format!("{}{}", pem(&one), pem(&two));
+        let known = ClientAuthorities::from_pem(pem.as_bytes()).expect("fine");
+        let (good, revoked, of_two) = (numbered(&one, 1), numbered(&one, 2), numbered(&two, 2));
+        // Lists; whether each of the three is let in; who has no list.
+        let without: &[&str] = &["CN=two"];
+        let both = format!("{}{}", list(&one, &[2], 1), list(&two, &[7], 1));
+        let rows: &[(&str, String, [bool; 3], &[&str])] = &[
+            ("both have one", both, [true, false, true], &[]),
+            ("one has one", list(&one, &[2], 1), [true, false, false], without),
+            ("an empty one", list(&one, &[], 1), [true, true, false], without),
+            ("one that has ended", list(&one, &[2], -1), [false, false, false], without),
+            ("one that is forged", list(&forged, &[], 1), [false, false, false], without),
+        ];
+        for (what, text, want, without) in rows {
+            let lists = RevocationLists::from_pem(text.as_bytes()).expect("lists");
+            let has_ended = !lists.ended_at(SystemTime::now()).is_empty();
+            assert_eq!(has_ended, *what == "one that has ended", "{what}");
+            let known = known.clone().with_revocations(lists).expect(what);
+            assert_eq!(known.without_list(), *without, "{what}");
+            let verifier = known.verifier(true).expect("roots");
+            let is_let_in = |certificate: &rcgen::Certificate| {
+                verifier.verify_client_cert(certificate.der(), &[], UnixTime::now()).is_ok()
+            };
+            assert_eq!([&good, &revoked, &of_two].map(is_let_in), *want, "{what}");
+        }
+        assert_eq!(known.without_list(), [""; 0], "there are no lists at all");
+    }
+
+    #[test]
+    fn lists_are_told_apart() {
+        let (one, two) = (authority("one"), authority("two"));
+        let (first, second) = (list(&one, &[1], 1), list(&two, &[], 1));
+        let read = |text: &str| RevocationLists::from_pem(text.as_bytes());
+        let both = read(&format!("{first}{second}"));
+        assert_eq!(both, read(&format!("{second}{first}{second}")));
+        assert_ne!(both, read(&first));
+        let damaged = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+        for (text, want) in [
+            (pem(&one), RevocationListsError::NoList),
+            (String::new(), RevocationListsError::NoList),
+            (damaged.to_owned(), RevocationListsError::Malformed { position: 1 }),
+            (format!("{first}{damaged}"), RevocationListsError::Malformed { position: 2 }),
+            (
+                first.replacen("MII", "!!!", 1).replacen("MIH", "!!!", 1),
+                RevocationListsError::Malformed { position: 1 },
+            ),
+        ] {
+            assert_eq!(read(&text), Err(want), "{text}");
+        }
+        let known = ClientAuthorities::from_pem(pem(&one).as_bytes()).expect("fine");
+        let with = known.clone().with_revocations(read(&first).expect("a list")).expect("usable");
+        assert_ne!(known, with, "other clients are let in");
     }
 
     #[test]

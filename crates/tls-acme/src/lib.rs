@@ -25,6 +25,7 @@ mod problem;
 mod renewal;
 mod request;
 mod responder;
+mod revocation;
 mod storage;
 mod tickets;
 mod transport;
@@ -50,6 +51,7 @@ pub use crate::{
     renewal::Reason,
     request::{CertRequest, KeyKind, NoNames},
     responder::{Responder, ResponderError},
+    revocation::{RevocationLists, RevocationListsError},
     storage::{
         FileStorage, LockKind, MemoryStorage, Storage, StorageError, StorageFuture, StorageLock,
         check_key,

@@ -5,6 +5,7 @@ mod grade;
 mod mutual;
 mod on_demand;
 mod refusals;
+mod reload;
 mod resume;
 #[path = "../../../crates/net/tests/it/trust.rs"]
 mod trust;

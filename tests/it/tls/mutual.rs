@@ -40,7 +40,7 @@ fn start() -> Server {
     start_with(&[
         ("open.test", ""),
         ("closed.test", "client_auth = { ca_file = 'a.pem', mode = 'require' }\n"),
-        ("twin.test", "client_auth = { ca_file = 'a-again.pem' }\n"),
+        ("twin.test", "client_auth = { ca_file = 'a.pem' }\n"),
         ("other.test", "client_auth = { ca_file = 'b.pem' }\n"),
         ("maybe.test", "client_auth = { ca_file = 'a.pem', mode = 'optional' }\n"),
     ])
@@ -58,8 +58,6 @@ fn start_with(sites: &[(&str, &str)]) -> Server {
     fs::write(path("key.pem"), pair.signing_key.serialize_pem()).expect("written");
     clients(folder.path(), "a");
     clients(folder.path(), "b");
-    // The same authority in a file of its own.
-    fs::copy(path("a.pem"), path("a-again.pem")).expect("written");
     let tls: SocketAddr = ([127, 0, 0, 1], program::free_port().expect("a port")).into();
     let mut config = format!(
         "listeners = [{{ address = '{tls}', tls = true }}]\n\

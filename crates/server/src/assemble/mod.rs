@@ -1,6 +1,8 @@
 //! Puts the crates together: from a plan to a running server.
 
 mod addresses;
+mod clients;
+mod reload;
 mod routes;
 mod tickets;
 mod tls;
@@ -14,7 +16,7 @@ use std::{
 
 use hearth_config::{Diagnostic, Span};
 use hearth_http_core::{Handler, Observer, Protocol, Settings};
-use hearth_net::{BindError, DrainReport, Handle, Listener, Server, ServerBuilder};
+use hearth_net::{BindError, Certificate, DrainReport, Handle, Listener, Server, ServerBuilder};
 use hearth_netsvc::reach::Challenges;
 use hearth_telemetry::{
     AccessLog, Incidents, Observers, OpenError, ProgramLogError, Traffic, TrafficStats, WriterGuard,
@@ -24,6 +26,8 @@ use hearth_tls_acme::Manager;
 pub use self::addresses::{check_addresses, fall_back};
 pub(crate) use self::routes::site_routes;
 use self::{
+    clients::Clients,
+    reload::Reload,
     tickets::Tickets,
     tls::Tls,
     trust::{Guard, Trusts},
@@ -41,6 +45,7 @@ pub struct Running {
     grace: Duration,
     traffic: Arc<Traffic>,
     tickets: Tickets,
+    reload: Reload,
     /// The writers of logs; the log itself ends last.
     logs: Vec<WriterGuard>,
 }
@@ -99,9 +104,9 @@ pub fn start(plan: &Plan, log: Option<WriterGuard>, before: &Before) -> Result<R
     }
     logs.extend(log);
     let tickets = Tickets::new(plan);
-    let server = bind(plan, &Arc::new(Observers(observers)), before, &tickets)?;
+    let (server, reload) = bind(plan, &Arc::new(Observers(observers)), before, &tickets)?;
     let handle = server.start().map_err(|error| failure(&error, "ask for fewer `workers`"))?;
-    Ok(Running { handle, grace: plan.grace, traffic, tickets, logs })
+    Ok(Running { handle, grace: plan.grace, traffic, tickets, reload, logs })
 }
 
 impl Before {
@@ -129,6 +134,26 @@ impl Running {
     /// Dropped, it leaves what it left last.
     pub fn keep_tickets(&self) -> impl Future<Output = ()> + Send + use<> {
         self.tickets.clone().keep()
+    }
+
+    /// Reads the certificates of sites, and who vouches for clients, anew. What cannot be used is told in the log and
+    /// leaves in use what there is. Blocks on the disk.
+    pub fn reload(&self) {
+        self.reload.read();
+    }
+
+    /// Reads them anew when their files change; for a task of its own.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has read a change or not.
+    pub fn watch_files(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.reload.clone().watch()
+    }
+
+    /// What tells the certificates that the sites bring, at the moment when it is asked.
+    pub fn certificates(&self) -> impl Fn() -> Vec<Certificate> + Send + use<> {
+        let reload = self.reload.clone();
+        move || reload.certificates()
     }
 
     /// Opens log files anew.
@@ -159,7 +184,7 @@ fn bind(
     observers: &Arc<Observers>,
     before: &Before,
     tickets: &Tickets,
-) -> Result<Server, Failure> {
+) -> Result<(Server, Reload), Failure> {
     let early = bind_early(plan)?;
     let port = https_port(plan, early.as_ref());
     let router = Arc::new(routes::router(plan, port).map_err(|error| bug(&error))?);
@@ -168,16 +193,19 @@ fn bind(
     if plan.workers > 0 {
         builder = builder.workers(plan.workers);
     }
-    let tls = Tls::new(plan, before, trusts.clone(), tickets.for_tls())?;
-    let unbound = Unbound { plan, observers, tls, early, builder };
-    let builder = match trusts {
-        Some(trusts) => {
-            let guard = Arc::new(Guard::new(trusts, router));
+    let (tls, shelf) = Tls::new(plan, before, tickets.for_tls());
+    let clients = Clients::new(plan, trusts)?.map(Arc::new);
+    let reload = Reload::new(plan, shelf, clients.clone());
+    let unbound = Unbound { plan, observers, tls, clients: clients.clone(), early, builder };
+    let builder = match clients {
+        Some(clients) => {
+            let guard = Arc::new(Guard::new(clients, router));
             unbound.listen_behind(before, guard)
         }
         None => unbound.listen_behind(before, router),
     };
-    builder?.bind().map_err(|error| bind_failure(plan, error))
+    let server = builder?.bind().map_err(|error| bind_failure(plan, error))?;
+    Ok((server, reload))
 }
 
 /// A server that knows no listeners yet.
@@ -185,6 +213,7 @@ struct Unbound<'a> {
     plan: &'a Plan,
     observers: &'a Arc<Observers>,
     tls: Tls,
+    clients: Option<Arc<Clients>>,
     early: Option<TcpListener>,
     builder: ServerBuilder,
 }
@@ -203,7 +232,7 @@ impl Unbound<'_> {
     }
 
     fn listen<H: Handler>(self, handler: &Arc<H>) -> Result<ServerBuilder, Failure> {
-        let Self { plan, observers, tls, mut early, mut builder } = self;
+        let Self { plan, observers, tls, clients, mut early, mut builder } = self;
         for planned in &plan.listeners {
             let mut settings = Settings::default();
             settings.limits = plan.limits.clone();
@@ -220,7 +249,7 @@ impl Unbound<'_> {
                 _ => Protocol::Auto,
             });
             if planned.is_tls {
-                listener = listener.tls(tls.config(planned)?);
+                listener = listener.tls(tls.config(planned, clients.as_deref())?);
             }
             builder = builder.listen(listener, handler.clone());
         }

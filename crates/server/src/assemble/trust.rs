@@ -8,6 +8,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use hearth_http_core::{Handler, HeaderValue, Request, Response, StatusCode, header};
 use hearth_router::Router;
 
+use super::clients::Clients;
 use crate::plan::{Plan, Site};
 
 /// Which clients are let in, by host. The router itself says which host is which site's, so that handshake and
@@ -48,7 +49,7 @@ impl Trusts {
     }
 
     /// Whom a request must come from.
-    fn of_host(&self, host: Option<&[u8]>) -> u32 {
+    pub(super) fn of_host(&self, host: Option<&[u8]>) -> u32 {
         let pattern = host.and_then(|host| self.router.site_host(host));
         pattern.and_then(|pattern| self.by_host.get(pattern)).copied().unwrap_or(self.others)
     }
@@ -56,20 +57,20 @@ impl Trusts {
 
 /// Lets requests through that are for the clients of their connection.
 pub(super) struct Guard<H> {
-    trusts: Arc<Trusts>,
+    clients: Arc<Clients>,
     inner: Arc<H>,
 }
 
 impl<H: Handler> Guard<H> {
     /// Stands before `inner`.
-    pub(super) fn new(trusts: Arc<Trusts>, inner: Arc<H>) -> Self {
-        Self { trusts, inner }
+    pub(super) fn new(clients: Arc<Clients>, inner: Arc<H>) -> Self {
+        Self { clients, inner }
     }
 
     /// In the clear no client is asked, and the plan lets no site be open there that requires it.
     fn is_misdirected(&self, req: &Request) -> bool {
         let tls = req.connection().tls.as_ref();
-        tls.is_some_and(|tls| tls.client_trust != self.trusts.of_host(req.head().host_bytes()))
+        tls.is_some_and(|tls| !self.clients.lets_in(tls, req.head().host_bytes()))
     }
 }
 

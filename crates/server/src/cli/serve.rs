@@ -62,12 +62,13 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
         let before = before(&plan)?;
         let running = assemble::start(&plan, Some(log), &before)?;
         // These end with the runtime.
-        let own = plan.certificates();
+        let own = running.certificates();
         let _watched = before.manager.is_none().then(|| tokio::spawn(watch_expiry(own)));
         let _managed = before
             .manager
             .map(|manager| tokio::spawn(manage(plan.managed(), plan.network.clone(), manager)));
         let _kept = tokio::spawn(running.keep_tickets());
+        let _read = tokio::spawn(running.watch_files());
         announce(args, color, serving, listeners, &hosts, &running);
         Ok(serve(&running, signals).await)
     });
@@ -115,16 +116,16 @@ async fn manage(names: Vec<Vec<String>>, network: Network, manager: Manager) {
 }
 
 /// Tells that certificates end which the sites bring themselves. Where there is a manager it does so.
-async fn watch_expiry(certificates: Vec<Certificate>) {
-    let mut told = vec![ExpiryLevel::Fine; certificates.len()];
-    while !certificates.is_empty() {
-        for (certificate, told) in certificates.iter().zip(&mut told) {
+async fn watch_expiry(certificates: impl Fn() -> Vec<Certificate>) {
+    let mut told = vec![ExpiryLevel::Fine; certificates().len()];
+    while !told.is_empty() {
+        for (certificate, told) in certificates().iter().zip(&mut told) {
             let ExpiryGauge { id, seconds_left, level, .. } =
                 ExpiryGauge::of(certificate, SystemTime::now());
             if std::mem::replace(told, level) == level {
                 continue;
             }
-            let fix = "renew it, replace the files, and start the server again";
+            let fix = "renew it and replace the files; they are read anew";
             let days = seconds_left / 86_400;
             match level {
                 ExpiryLevel::Error | ExpiryLevel::Warning => {
@@ -174,17 +175,18 @@ pub(super) async fn stop(running: &Running, mut signals: Signals) -> Exit {
     conclude(running, &report)
 }
 
-fn obey(running: &Running, order: Order) {
+pub(super) fn obey(running: &Running, order: Order) {
     match order {
         Order::Reopen => {
             running.reopen_logs();
             tracing::info!(target: "hearth", "log files were opened anew");
         }
         Order::Reload => {
-            tracing::warn!(
+            tracing::info!(
                 target: "hearth",
-                "SIGHUP is ignored: the configuration cannot be loaded anew yet; restart the server"
+                "SIGHUP: files of certificates and clients are read anew; a changed configuration needs a restart"
             );
+            running.reload();
         }
         Order::Stop => {}
     }

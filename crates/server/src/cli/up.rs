@@ -23,7 +23,7 @@ use crate::{
     codes::Exit,
     outside::Door,
     plan::Plan,
-    signals::Signals,
+    signals::{Order, Signals},
     state,
     status::Lock,
     system,
@@ -121,6 +121,7 @@ async fn up(plan: &Plan, domain: Name, lock: Lock, show: Show) -> Result<Exit, F
     let running = assemble::start(plan, Some(log), &before)?;
     // It ends with the runtime.
     let _kept = tokio::spawn(running.keep_tickets());
+    let _read = tokio::spawn(running.watch_files());
     let addresses: Vec<_> = running.addresses().iter().map(ToString::to_string).collect();
     board.ok("listen", addresses.join(", "));
     let doors = running.addresses().iter().zip(&plan.listeners);
@@ -144,7 +145,14 @@ async fn up(plan: &Plan, domain: Name, lock: Lock, show: Show) -> Result<Exit, F
     };
     let network = plan.network.clone();
     let kept = Keep { domain, names, doors, public_v6, network, manager, challenges, board };
-    keep(kept, updater, async { while signals.next().await != crate::signals::Order::Stop {} })
-        .await;
+    let stop = async {
+        loop {
+            match signals.next().await {
+                Order::Stop => return,
+                order => serve::obey(&running, order),
+            }
+        }
+    };
+    keep(kept, updater, stop).await;
     Ok(serve::stop(&running, signals).await)
 }

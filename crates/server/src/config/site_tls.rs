@@ -26,6 +26,9 @@ entry! {
             ca_file: Spanned<PathBuf>,
         }
         optional {
+            /// PEM file with the lists of revocations (CRL) of these authorities, one of each; not set: nobody is
+            /// revoked.
+            crl_file: Option<Spanned<PathBuf>>,
             /// Whether clients have to show one; default `require`.
             mode: Option<Spanned<ClientAuthMode>>,
         }

@@ -12,6 +12,41 @@ use hearth_tls_acme::{ImportError, import};
 use super::Checks;
 use crate::{codes, config::SiteTls};
 
+/// The two files of a certificate; they may be the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The server's own certificate, and those that lead to its root.
+    pub chain: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl CertificateFiles {
+    /// Reads them, and puts the chain in order where it is not.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn read(&self) -> Result<Certificate, CertError> {
+        let loaded = Certificate::from_pem_files(&self.chain, &self.key);
+        // The server's own certificate may not be the first.
+        if !matches!(loaded, Ok(_) | Err(CertError::KeyMismatch { .. })) {
+            return loaded;
+        }
+        let read = |path: &Path| std::fs::read(path).ok();
+        let (Some(chain), Some(key)) = (read(&self.chain), read(&self.key)) else { return loaded };
+        match import(&chain, &key, SystemTime::now()) {
+            Ok(imported) if !imported.repairs.is_empty() => Ok(imported.certificate),
+            _ => loaded,
+        }
+    }
+}
+
+/// Where the certificate of a site is, if it names both files.
+pub(super) fn files(checks: &Checks<'_>, tls: &SiteTls) -> Option<CertificateFiles> {
+    let (chain, key) = (tls.certificate.as_ref()?, tls.key.as_ref()?);
+    Some(CertificateFiles { chain: checks.resolve(chain), key: checks.resolve(key) })
+}
+
 /// The two files of a certificate, as they are written.
 struct Pair<'a> {
     certificate: &'a Spanned<PathBuf>,

@@ -1,9 +1,14 @@
 //! Which clients sites let in.
 
-use std::{fs, net::Ipv4Addr, time::SystemTime};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
-use hearth_config::{Diagnostic, Span, Spanned};
-use hearth_tls_acme::{ClientAuthorities, ClientAuthoritiesError};
+use hearth_config::{Code, Diagnostic, Span, Spanned};
+use hearth_tls_acme::{ClientAuthorities, ClientAuthoritiesError, RevocationLists};
 
 use super::{Checks, Listener, Site};
 use crate::{
@@ -14,14 +19,93 @@ use crate::{
 /// Which clients a site lets in.
 #[derive(Debug, Clone)]
 pub struct ClientAuth {
-    /// Who vouches for them.
+    /// Who vouches for them, as the files said when they were read.
     pub authorities: ClientAuthorities,
+    /// The files, to be read again.
+    pub files: ClientFiles,
     /// Whether clients without a certificate are sent away.
     pub is_required: bool,
-    /// From 1; sites that let the same clients in have the same.
+    /// From 1; sites that let the same clients in, by the same files, have the same.
     pub number: u32,
     /// Where it was written.
     pub span: Span,
+}
+
+/// What says which clients are let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// Who vouches for them.
+    pub authorities: PathBuf,
+    /// Who is not let in any more.
+    pub revocations: Option<PathBuf>,
+}
+
+/// What is wrong with one of the files, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFilesProblem {
+    /// The stable code.
+    pub code: Code,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: &'static str,
+}
+
+impl ClientFiles {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// What is wrong with the first that cannot be used.
+    pub fn read(&self) -> Result<ClientAuthorities, ClientFilesProblem> {
+        let path = &self.authorities;
+        let problem =
+            |message, help| ClientFilesProblem { code: codes::CLIENT_AUTHORITIES, message, help };
+        let pem = read(path).map_err(|(message, help)| problem(message, help))?;
+        let authorities = ClientAuthorities::from_pem(&pem)
+            .map_err(|error| problem(format!("{}: {error}", path.display()), help(&error, &pem)))?;
+        let Some(path) = &self.revocations else { return Ok(authorities) };
+        let problem =
+            |message, help| ClientFilesProblem { code: codes::CLIENT_REVOCATIONS, message, help };
+        let pem = read(path).map_err(|(message, help)| problem(message, help))?;
+        let lists = RevocationLists::from_pem(&pem);
+        lists.and_then(|lists| authorities.with_revocations(lists)).map_err(|error| {
+            let help = "PEM files begin with -----BEGIN X509 CRL; convert DER with openssl crl";
+            problem(format!("{}: {error}", path.display()), help)
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
+    fs::read(path).map_err(|error| {
+        let help = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "let the user that runs the server read it",
+            _ => "correct the path; it is relative to the configuration file",
+        };
+        (format!("cannot read {}: {error}", path.display()), help)
+    })
+}
+
+/// What is doubtful about who is let in, and what to do: clients who should come in do not, or the other way round.
+pub(crate) fn doubts(authorities: &ClientAuthorities) -> Vec<ClientFilesProblem> {
+    let now = SystemTime::now();
+    let expired = authorities.ended_at(now).into_iter().map(|who| ClientFilesProblem {
+        code: codes::CLIENT_AUTHORITIES,
+        message: format!("the clients' authority {who} has expired"),
+        help: "its clients are let in all the same; remove it if they should not be",
+    });
+    let ended = authorities.lists_ended_at(now).into_iter().map(|who| ClientFilesProblem {
+        code: codes::CLIENT_REVOCATIONS,
+        message: format!(
+            "the list of revocations of {who} has ended: none of its clients is let in"
+        ),
+        help: "put the authority's current list in its place",
+    });
+    let without = authorities.without_list().into_iter().map(|who| ClientFilesProblem {
+        code: codes::CLIENT_REVOCATIONS,
+        message: format!("there is no list of revocations of {who}: none of its clients is let in"),
+        help: "add its list, an empty one if nobody is revoked",
+    });
+    expired.chain(ended).chain(without).collect()
 }
 
 impl Site {
@@ -44,29 +128,28 @@ pub(super) fn load(
     checks: &mut Checks<'_>,
     asks: &Spanned<config::ClientAuth>,
 ) -> Option<ClientAuth> {
-    let path = checks.resolve(&asks.ca_file);
-    let span = asks.ca_file.span();
-    let shown = path.display();
-    let (message, help) = match fs::read(&path) {
-        Err(error) => {
-            let help = match error.kind() {
-                std::io::ErrorKind::PermissionDenied => "let the user that runs the server read it",
-                _ => "correct the path; it is relative to the configuration file",
-            };
-            (format!("cannot read {shown}: {error}"), help)
-        }
-        Ok(pem) => match ClientAuthorities::from_pem(&pem) {
-            Ok(authorities) => {
-                warn(checks, span, &authorities);
-                let mode = asks.mode.as_ref().map_or(ClientAuthMode::Require, |mode| **mode);
-                let is_required = mode == ClientAuthMode::Require;
-                return Some(ClientAuth { authorities, is_required, number: 0, span: asks.span() });
-            }
-            Err(error) => (format!("{shown}: {error}"), help(&error, &pem)),
-        },
+    let files = ClientFiles {
+        authorities: checks.resolve(&asks.ca_file),
+        revocations: asks.crl_file.as_ref().map(|path| checks.resolve(path)),
     };
-    checks.error(codes::CLIENT_AUTHORITIES, message, span, "this file", help);
-    None
+    let place = |code| match &asks.crl_file {
+        Some(file) if code == codes::CLIENT_REVOCATIONS => file.span(),
+        _ => asks.ca_file.span(),
+    };
+    let authorities = match files.read() {
+        Ok(authorities) => authorities,
+        Err(ClientFilesProblem { code, message, help }) => {
+            checks.error(code, message, place(code), "this file", help);
+            return None;
+        }
+    };
+    for ClientFilesProblem { code, message, help } in doubts(&authorities) {
+        let diagnostic = Diagnostic::warning(code, message);
+        checks.push(diagnostic.at(place(code), "this file").with_help(help));
+    }
+    let mode = asks.mode.as_ref().map_or(ClientAuthMode::Require, |mode| **mode);
+    let is_required = mode == ClientAuthMode::Require;
+    Some(ClientAuth { authorities, files, is_required, number: 0, span: asks.span() })
 }
 
 fn help(error: &ClientAuthoritiesError, pem: &[u8]) -> &'static str {
@@ -83,21 +166,11 @@ fn help(error: &ClientAuthoritiesError, pem: &[u8]) -> &'static str {
     }
 }
 
-fn warn(checks: &mut Checks<'_>, span: Span, authorities: &ClientAuthorities) {
-    for ended in authorities.ended_at(SystemTime::now()) {
-        let message = format!("the clients' authority {ended} has expired");
-        let diagnostic = Diagnostic::warning(codes::CLIENT_AUTHORITIES, message)
-            .at(span, "this file")
-            .with_help("its clients are let in all the same; remove it if they should not be");
-        checks.push(diagnostic);
-    }
-}
-
-/// Numbers who is let in.
+/// Numbers who is let in. Files that say the same today may not do so tomorrow: the same are only the same files.
 pub(super) fn number(sites: &mut [Site]) {
-    let mut known: Vec<(ClientAuthorities, bool)> = Vec::new();
+    let mut known: Vec<(ClientFiles, bool)> = Vec::new();
     for asks in sites.iter_mut().filter_map(|site| site.client_auth.as_mut()) {
-        let own = (asks.authorities.clone(), asks.is_required);
+        let own = (asks.files.clone(), asks.is_required);
         let place = known.iter().position(|one| *one == own).unwrap_or_else(|| {
             known.push(own);
             known.len() - 1

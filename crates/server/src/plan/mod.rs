@@ -20,13 +20,14 @@ use hearth_http_core::Limits;
 use hearth_net::NetLimits;
 use hearth_telemetry::{AccessFormat, Output, ProgramLog};
 
-pub(crate) use self::listener::DEFAULT_ADDRESS;
 pub use self::{
-    client_auth::ClientAuth,
+    certificate::CertificateFiles,
+    client_auth::{ClientAuth, ClientFiles, ClientFilesProblem},
     listener::Listener,
     redirect::Redirect,
     site::{Answer, ErrorPages, Site},
 };
+pub(crate) use self::{client_auth::doubts, listener::DEFAULT_ADDRESS};
 use crate::{
     codes,
     config::{Config, TlsVersion},

@@ -9,7 +9,9 @@ use hearth_net::Certificate;
 use hearth_router::Problem;
 use hearth_static_files::{BuildError, StaticFiles};
 
-use super::{Checks, ClientAuth, Redirect, certificate, client_auth, host, redirect};
+use super::{
+    CertificateFiles, Checks, ClientAuth, Redirect, certificate, client_auth, host, redirect,
+};
 use crate::{
     assemble::{HTTPS_PORT, site_routes},
     codes,
@@ -39,6 +41,8 @@ pub struct Site {
     pub redirects_to_https: bool,
     /// Its certificate.
     pub certificate: Option<Certificate>,
+    /// Where that was read, to be read again.
+    pub certificate_files: Option<CertificateFiles>,
     /// Which clients it lets in; `None`: all.
     pub client_auth: Option<ClientAuth>,
 }
@@ -98,6 +102,7 @@ fn one(
     let mounts = site.mounts.iter().filter_map(|mount| self::mount(checks, site, mount)).collect();
     let tls = site.tls.as_ref();
     let certificate = tls.and_then(|tls| certificate::load(checks, tls, &hosts, has_authority));
+    let certificate_files = tls.and_then(|tls| certificate::files(checks, tls));
     let client_auth = tls.and_then(|tls| tls.client_auth.as_ref());
     let client_auth = client_auth.and_then(|asks| client_auth::load(checks, asks));
     let planned = Site {
@@ -111,6 +116,7 @@ fn one(
         compress: compress(site),
         redirects_to_https: *site.redirect_to_https,
         certificate,
+        certificate_files,
         client_auth,
     };
     check_routes(checks, &planned);

@@ -73,7 +73,7 @@ fn the_grace_period_ends() {
 }
 
 #[test]
-fn a_hangup_changes_nothing() {
+fn a_hangup_leaves_it_serving() {
     let dir = site();
     let server = start(dir.path(), "");
     server.signal("HUP");

@@ -82,6 +82,8 @@ fn prepare(dir: &Path) {
     fs::write(dir.join("empty.pem"), "").unwrap();
     let whole = fs::read_to_string(dir.join("a.test.pem")).unwrap();
     fs::write(dir.join("damaged.pem"), whole.replacen("MII", "!!!", 1)).unwrap();
+    let crl = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+    fs::write(dir.join("damaged.crl"), crl).unwrap();
     let locked =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
     fs::write(dir.join("locked.key"), locked).unwrap();
