@@ -79,18 +79,24 @@ pub async fn known(acme: &Acme, name: &str) -> CertificateFacts {
     let state = state.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
     let Some(state) = state else { return facts };
     let code = Code::ALL.iter().find(|code| state["last_code"] == code.as_str());
-    let retry_at = state["retry_at"].as_u64().unwrap_or(0);
-    match code {
-        Some(Code::RateLimited | Code::LedgerLimit) if retry_at > now => {
-            facts.limited =
-                Some((retry_at - now, "it limits how many certificates one may have".to_owned()));
-        }
-        Some(code) if state["failures"].as_u64().is_some_and(|count| count > 0) => {
-            facts.failed = Some((code.as_str().to_owned(), code.fix().to_owned()));
-        }
-        _ => {}
+    if let Some(code) = code
+        && !matches!(code, Code::RateLimited | Code::LedgerLimit)
+        && state["failures"].as_u64().is_some_and(|count| count > 0)
+    {
+        facts.failed = Some((code.as_str().to_owned(), code.fix().to_owned()));
     }
     facts
+}
+
+/// For how many seconds an authority takes no order for this name, and why.
+pub async fn limited(acme: &Acme, authority: &Authority, name: &str) -> Option<(u64, String)> {
+    let request = request(&[name.to_owned()], acme).ok()?;
+    // A doctor makes no folders.
+    let storage = acme.storage.is_dir().then(|| storage(acme).ok()).flatten()?;
+    let now = SystemTime::now();
+    let limit = authority.limit(storage.as_ref(), &request, now).await.ok().flatten()?;
+    let left = limit.until.duration_since(now).unwrap_or_default();
+    Some((left.as_secs(), limit.why))
 }
 
 /// Where certificates are kept.
@@ -113,7 +119,10 @@ pub fn authority_name(acme: &Acme) -> Result<String, String> {
 }
 
 /// Those who are asked, best first.
-fn authorities(acme: &Acme) -> Result<Vec<Authority>, String> {
+///
+/// # Errors
+/// Why one of them is none.
+pub fn authorities(acme: &Acme) -> Result<Vec<Authority>, String> {
     let mut first = authority(&acme.directory, acme.ca_file.as_ref(), acme.eab.as_ref())?;
     if let Some(staging) = &acme.staging {
         first.staging = Some(staging.clone());

@@ -95,6 +95,11 @@ impl RateLimits {
 }
 
 impl Ledger {
+    /// Where that of an authority is kept.
+    pub(crate) fn key(authority: &str) -> String {
+        format!("ledgers/{authority}.json")
+    }
+
     /// Whether an order for `names` may be made. Renewals that say what they replace are exempt from all
     /// limits but that on haste (RFC 9773 §5 lets authorities do so, and Let's Encrypt does).
     pub(crate) fn check(

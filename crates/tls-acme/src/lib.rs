@@ -44,8 +44,8 @@ pub use crate::{
     ledger::RateLimits,
     local_ca::{LocalCa, LocalCaError, PemPair, TrustStore, self_signed},
     manager::{
-        Event, ExpiryGauge, ExpiryLevel, Manager, ManagerOptions, OnDemand, OnDemandResolver,
-        RevocationReason,
+        AuthorityLimit, Event, ExpiryGauge, ExpiryLevel, Manager, ManagerOptions, OnDemand,
+        OnDemandResolver, RevocationReason,
     },
     name::{InvalidName, Name},
     renewal::Reason,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use super::{
     DOMAIN, HOME, Lab, NAME_SERVERS, PUBLIC, TSIG_NAME, TSIG_SECRET, keeping, one_shots, settings,
     site, web_root,
-    world::{self, IPV6, MEMBERS_ONLY, SOUND, World},
+    world::{self, Authority, IPV6, MEMBERS_ONLY, SOUND, World},
 };
 
 /// What happens, and what must come of it.
@@ -71,7 +71,7 @@ fn plays() -> [(&'static str, World, &'static str, Play); 15] {
 /// The doctor finds what is wrong with the world, and calls no broken one good.
 fn doctor(lab: &mut Lab) -> anyhow::Result<()> {
     let settings = settings();
-    if lab.world.is_ca_limited {
+    if lab.world.authority == Authority::Limited {
         // It is known only to those who asked.
         for port in ["80", "443"] {
             said(lab.hearth(&["port-map", "add", port])?)?;

@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use super::{
     isolate::FOLDER,
     network::{self, FORMER, INTERNET, NAME_SERVERS, NOBODY_V6, PUBLIC},
-    world::{World, Zone},
+    world::{Authority, World, Zone},
 };
 
 /// The site's domain; its zone may be updated with the key [`TSIG_NAME`].
@@ -49,7 +49,11 @@ pub fn settings_of_second() -> String {
 }
 
 fn hearth_settings(world: &World) -> String {
-    let authority = if world.is_ca_limited { "limited-ca" } else { "ca" };
+    let authority = match world.authority {
+        Authority::Gone => "former-ca",
+        Authority::Limited => "limited-ca",
+        Authority::Works => "ca",
+    };
     let ddns = match world.zone {
         // Nothing keeps the address.
         Zone::StaleA => String::new(),
@@ -63,12 +67,22 @@ settings = {{ server = \"{}\", key-name = \"{TSIG_NAME}\", key = \"{TSIG_SECRET}
         ),
     };
     let root = web_root();
+    let fallback = match world.authority {
+        Authority::Gone => format!(
+            "[[tls.acme.fallback]]
+directory = \"https://ca.example/dir\"
+ca_file = \"{root}\"
+"
+        ),
+        Authority::Limited | Authority::Works => String::new(),
+    };
     format!(
         "[tls.acme]
 directory = \"https://{authority}.example/dir\"
 ca_file = \"{root}\"
 storage = \"{FOLDER}/certificates\"
 
+{fallback}
 [address]
 stun = [\"stun1.example:3478\", \"stun2.example:3478\"]
 echo = [\"https://echo1.example/\", \"https://echo2.example/\", \"https://echo3.example/\"]

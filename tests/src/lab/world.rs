@@ -19,8 +19,8 @@ pub struct World {
     pub has_hairpin: bool,
     /// What the name servers say.
     pub zone: Zone,
-    /// Whether the certification authority takes no more orders.
-    pub is_ca_limited: bool,
+    /// Who issues certificates.
+    pub authority: Authority,
     /// How far the machine's clock is ahead.
     pub clock_days: u32,
     /// Whether another program listens on the machine's port 80.
@@ -57,6 +57,17 @@ pub enum Mapping {
     Works,
 }
 
+/// Who issues certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority {
+    /// The first does not exist; a second one does.
+    Gone,
+    /// One that takes no more orders.
+    Limited,
+    /// One.
+    Works,
+}
+
 /// What the name servers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zone {
@@ -84,7 +95,7 @@ pub const SOUND: World = World {
     is_80_blocked: false,
     has_hairpin: true,
     zone: Zone::Right,
-    is_ca_limited: false,
+    authority: Authority::Works,
     clock_days: 0,
     is_port_taken: false,
     has_ipv6: false,
@@ -131,7 +142,7 @@ pub fn named(name: &str) -> Option<World> {
 
 /// Each is wrong in one thing.
 #[rustfmt::skip]
-fn broken() -> [World; 16] {
+fn broken() -> [World; 17] {
     [
         World { name: "upnp-off", about: "the router maps no ports",
             diagnosis: "H-NET-101", mapping: Mapping::Off, ..SOUND },
@@ -154,7 +165,9 @@ fn broken() -> [World; 16] {
         World { name: "lagging-secondary", about: "one of two name servers has an old copy",
             diagnosis: "H-DNS-104", zone: Zone::Lagging, ..SOUND },
         World { name: "ca-limit", about: "the CA takes no more orders for now",
-            diagnosis: "H-CRT-101", is_ca_limited: true, ..SOUND },
+            diagnosis: "H-CRT-101", authority: Authority::Limited, ..SOUND },
+        World { name: "ca-gone", about: "the first of two CAs does not exist any more",
+            diagnosis: "H-CRT-102", authority: Authority::Gone, ..SOUND },
         World { name: "wrong-clock", about: "the machine's clock is 400 days ahead",
             diagnosis: "H-SYS-101", clock_days: 400, ..SOUND },
         World { name: "no-hairpin", about: "machines at home cannot use the public address",

@@ -121,5 +121,13 @@ fn checks(facts: &Facts) -> Vec<String> {
         });
         rows.push(row("name server", format!("{}: {}", server.name, known(addresses))));
     }
+    for authority in &facts.certificate.authorities {
+        let state = match (&authority.limited, &authority.error) {
+            (Some((wait, _)), _) => format!("takes no orders for {wait} s"),
+            (None, Some(why)) => why.clone(),
+            (None, None) => "answers".to_owned(),
+        };
+        rows.push(row("authority", format!("{}: {state}", authority.name)));
+    }
     rows
 }

@@ -53,6 +53,9 @@ pub const CA_LIMIT: Code = Code::new("H-CRT-101", "the certification authority a
 /// The authority cannot be reached.
 pub const CA_UNREACHABLE: Code =
     Code::new("H-CRT-102", "the certification authority cannot be reached");
+/// The authority wants an account that is bound to one that exists.
+pub const CA_ACCOUNT: Code =
+    Code::new("H-CRT-104", "the certification authority wants an account of its own");
 /// Something else is wrong with the certificate.
 pub const CERTIFICATE: Code = Code::new("H-CRT-103", "there is no good certificate");
 
@@ -91,6 +94,7 @@ pub const ALL: &[Code] = &[
     CA_LIMIT,
     CA_UNREACHABLE,
     CERTIFICATE,
+    CA_ACCOUNT,
     CLOCK,
     PORT_TAKEN,
     PORT_REFUSED,

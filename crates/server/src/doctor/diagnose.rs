@@ -9,6 +9,7 @@ use hearth_config::Code;
 use serde::Serialize;
 
 use super::{
+    authority::{self, Trouble},
     codes,
     facts::{Bind, Dns, Facts, HTTP, HTTPS, MappingFact, NameServer, Seen, Update},
 };
@@ -46,7 +47,7 @@ pub enum Severity {
 }
 
 /// Cause and fix.
-type Finding = Option<(String, String)>;
+pub(super) type Finding = Option<(String, String)>;
 
 /// A rule: what it says, how bad that is, and when.
 struct Rule {
@@ -108,21 +109,26 @@ const RULES: &[Rule] = &[
     error(codes::PORT_80_BLOCKED, port_80_blocked),
     error(codes::ANOTHER_SERVER, another_server),
     error(codes::BLOCKED, blocked),
-    error(codes::CAA, caa),
-    error(codes::CA_LIMIT, ca_limit),
-    error(codes::CA_UNREACHABLE, ca_unreachable),
+    error(codes::CAA, |facts| authority::nobody(facts, Trouble::Caa)),
+    error(codes::CA_ACCOUNT, |facts| authority::nobody(facts, Trouble::Account)),
+    error(codes::CA_LIMIT, |facts| authority::nobody(facts, Trouble::Limit)),
+    error(codes::CA_UNREACHABLE, |facts| authority::nobody(facts, Trouble::Unreachable)),
     error(codes::CERTIFICATE, certificate),
+    warning(codes::CAA, |facts| authority::not_all(facts, Trouble::Caa)),
+    warning(codes::CA_ACCOUNT, |facts| authority::not_all(facts, Trouble::Account)),
+    warning(codes::CA_LIMIT, |facts| authority::not_all(facts, Trouble::Limit)),
+    warning(codes::CA_UNREACHABLE, |facts| authority::not_all(facts, Trouble::Unreachable)),
     warning(codes::NO_HAIRPIN, no_hairpin),
     unknown(codes::NO_ADDRESS, no_address),
     unknown(codes::NOT_SEEN, not_seen),
 ];
 
-fn say(cause: impl Into<String>, fix: impl Into<String>) -> Finding {
+pub(super) fn say(cause: impl Into<String>, fix: impl Into<String>) -> Finding {
     Some((cause.into(), fix.into()))
 }
 
 fn clock(facts: &Facts) -> Finding {
-    let ahead = facts.clock_ahead_seconds?;
+    let ahead = facts.clock_ahead_seconds.or_else(|| authority::clock(facts))?;
     if ahead.unsigned_abs() <= CLOCK_SECONDS_MAX {
         return None;
     }
@@ -442,32 +448,6 @@ fn blocked(facts: &Facts) -> Finding {
     })
 }
 
-fn caa(facts: &Facts) -> Finding {
-    let allowed = facts.dns.as_ref()?.caa_forbids.as_ref()?;
-    let who = if allowed.is_empty() { "nobody".to_owned() } else { list(allowed) };
-    say(
-        format!("the CAA records of {} let only {who} issue", facts.domain),
-        "add a CAA record for the certification authority in use, or use one that is allowed",
-    )
-}
-
-fn ca_limit(facts: &Facts) -> Finding {
-    let (wait, why) = facts.certificate.limited.as_ref()?;
-    say(
-        format!("the certification authority asks to wait {}: {why}", span(*wait)),
-        "nothing: the order is made when the authority allows it. `tls.acme.directory` can name another authority",
-    )
-}
-
-fn ca_unreachable(facts: &Facts) -> Finding {
-    let why = facts.certificate.authority_error.as_ref()?;
-    say(
-        format!("the certification authority cannot be reached: {why}"),
-        "check that this machine may connect to port 443 elsewhere, and that `tls.acme.directory` and \
-         `tls.acme.ca_file` are right",
-    )
-}
-
 fn certificate(facts: &Facts) -> Finding {
     if let Some((why, fix)) = &facts.certificate.failed {
         return say(format!("the last order failed: {why}"), fix.clone());
@@ -518,7 +498,7 @@ const CARRIER_FIX: &str = "ask the provider for a public IPv4 address, or use IP
                            has one: see the chapter on carrier-grade NAT";
 
 /// A length of time for people.
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} seconds"),
         120..7200 => format!("{} minutes", seconds / 60),
@@ -527,7 +507,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
-fn list<T: ToString>(items: &[T]) -> String {
+pub(super) fn list<T: ToString>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

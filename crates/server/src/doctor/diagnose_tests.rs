@@ -1,7 +1,7 @@
 //! Each row is a world, given by how it differs from a sound one.
 
 use super::*;
-use crate::doctor::facts::Port;
+use crate::doctor::facts::{AuthorityFacts, CertificateFacts, Port};
 
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(11, 1, 0, 10);
 
@@ -22,8 +22,26 @@ fn sound() -> Facts {
             servers: vec![server(1, &[PUBLIC.into()]), server(2, &[PUBLIC.into()])],
             ..Dns::default()
         }),
+        certificate: CertificateFacts {
+            authorities: vec![authority("first"), authority("second")],
+            ..CertificateFacts::default()
+        },
         ..Facts::default()
     }
+}
+
+fn authority(name: &str) -> AuthorityFacts {
+    AuthorityFacts {
+        name: name.to_owned(),
+        directory: format!("https://{name}.example/"),
+        clock_ahead_seconds: Some(1),
+        ..AuthorityFacts::default()
+    }
+}
+
+/// The first `count` authorities.
+fn authorities(facts: &mut Facts, count: usize, change: fn(&mut AuthorityFacts)) {
+    facts.certificate.authorities.iter_mut().take(count).for_each(change);
 }
 
 fn server(number: u32, addresses: &[IpAddr]) -> NameServer {
@@ -115,7 +133,7 @@ const WORLDS: &[(&str, &str, Change)] = &[
         facts.dns.as_mut().unwrap().is_v6_ours = true;
     }),
     ("caa forbids", "H-DNS-103", |facts| {
-        facts.dns.as_mut().unwrap().caa_forbids = Some(vec!["another-ca.example".into()]);
+        authorities(facts, 2, |one| one.caa_forbids = Some(vec!["another-ca.example".into()]));
     }),
     ("name server lags", "H-DNS-104", |facts| {
         let mut behind = server(2, &["11.7.7.7".parse().unwrap()]);
@@ -136,15 +154,40 @@ const WORLDS: &[(&str, &str, Change)] = &[
     }),
     ("name servers silent", "H-DNS-107", |facts| facts.dns.as_mut().unwrap().servers.clear()),
     ("ca limit", "H-CRT-101", |facts| {
-        facts.certificate.limited = Some((3600, "too many certificates".into()));
+        authorities(facts, 2, |one| one.limited = Some((3600, "too many certificates".into())));
     }),
-    ("ca gone", "H-CRT-102", |facts| facts.certificate.authority_error = Some("refused".into())),
+    ("ca gone", "H-CRT-102", |facts| authorities(facts, 2, |one| one.error = Some("refused".into()))),
+    ("ca gone, and its fallback limits", "H-CRT-102", |facts| {
+        authorities(facts, 1, |one| one.error = Some("refused".into()));
+        facts.certificate.authorities[1].limited = Some((60, "too many certificates".into()));
+    }),
+    ("ca gone, its fallback works", "H-CRT-102", |facts| {
+        authorities(facts, 1, |one| one.error = Some("refused".into()));
+    }),
+    ("ca limit, its fallback works", "H-CRT-101", |facts| {
+        authorities(facts, 1, |one| one.limited = Some((3600, "too many certificates".into())));
+    }),
+    ("the fallback is gone", "H-CRT-102", |facts| {
+        facts.certificate.authorities[1].error = Some("refused".into());
+    }),
+    ("caa lets the fallback only", "H-DNS-103", |facts| {
+        authorities(facts, 1, |one| one.caa_forbids = Some(Vec::new()));
+    }),
+    ("ca wants an account", "H-CRT-104", |facts| authorities(facts, 2, |one| one.lacks_binding = true)),
     ("expired", "H-CRT-103", |facts| facts.certificate.seconds_left = Some(-1)),
     ("clock ahead", "H-SYS-101", |facts| {
         facts.clock_ahead_seconds = Some(400 * 86_400);
         // A wrong clock breaks much else.
-        facts.certificate.authority_error = Some("certificate expired".into());
+        authorities(facts, 2, |one| one.error = Some("certificate expired".into()));
         facts.dns.as_mut().unwrap().update = Some(Update::Refused("BADTIME".into()));
+    }),
+    ("clock ahead, nobody tells the time but authorities", "H-SYS-101", |facts| {
+        facts.clock_ahead_seconds = None;
+        authorities(facts, 2, |one| one.clock_ahead_seconds = Some(7200));
+    }),
+    ("one authority's clock is wrong", "", |facts| {
+        facts.clock_ahead_seconds = None;
+        authorities(facts, 1, |one| one.clock_ahead_seconds = Some(7200));
     }),
     ("clock behind", "H-SYS-101", |facts| facts.clock_ahead_seconds = Some(-301)),
     ("clock within bounds", "", |facts| facts.clock_ahead_seconds = Some(300)),
@@ -171,6 +214,41 @@ fn the_first_diagnosis_names_the_cause() {
         let gaps = diagnoses.iter().find(|one| has_gap(&one.cause) || has_gap(&one.fix));
         assert_eq!(gaps, None, "{world}");
     }
+}
+
+/// Who issues in the place of whom is said, and nothing is called an error that keeps nobody from a certificate.
+#[test]
+fn a_fallback_is_named() {
+    let first = |change: Change| {
+        let mut facts = sound();
+        change(&mut facts);
+        let diagnosis = diagnose(&facts).into_iter().next().unwrap();
+        (diagnosis.severity, diagnosis.cause)
+    };
+    let (severity, cause) = first(|facts| {
+        authorities(facts, 1, |one| one.error = Some("refused".into()));
+    });
+    assert_eq!(severity, Severity::Warning);
+    assert_eq!(
+        cause,
+        "first.example cannot be reached: refused; second.example is asked in its place"
+    );
+    let (severity, cause) = first(|facts| {
+        facts.certificate.authorities[1].limited = Some((60, "too many".into()));
+    });
+    assert_eq!(severity, Severity::Warning);
+    assert_eq!(
+        cause,
+        "the fallback second.example asks to wait 60 seconds: too many; first.example is asked"
+    );
+    let (severity, cause) = first(|facts| {
+        authorities(facts, 1, |one| one.limited = Some((60, "too many".into())));
+        facts.certificate.authorities[1].error = Some("refused".into());
+    });
+    assert_eq!(severity, Severity::Error);
+    let want = "the certification authority asks to wait 60 seconds: too many; the fallback second.example cannot be \
+                reached: refused";
+    assert_eq!(cause, want);
 }
 
 #[test]

@@ -114,8 +114,6 @@ pub struct Dns {
     pub error: Option<String>,
     /// What came of an update, where one is configured and the record was wrong.
     pub update: Option<Update>,
-    /// Who may issue by the CAA records, where they do not let our authority; empty: nobody.
-    pub caa_forbids: Option<Vec<String>>,
     /// Whether the IPv6 address of the record is one of this machine.
     pub is_v6_ours: bool,
     /// Whether the IPv6 address of the record can be reached.
@@ -150,14 +148,31 @@ pub enum Update {
 pub struct CertificateFacts {
     /// Seconds until it ends; `None`: there is none.
     pub seconds_left: Option<i64>,
-    /// Whether the authority's directory could be had; why not.
-    pub authority_error: Option<String>,
-    /// Whether the directory was asked for.
-    pub is_authority_known: bool,
-    /// The authority asked to wait: until when, in seconds from now, and why.
-    pub limited: Option<(u64, String)>,
+    /// Who may be asked for one, best first.
+    pub authorities: Vec<AuthorityFacts>,
     /// Why the last order failed, with what to do.
     pub failed: Option<(String, String)>,
+}
+
+/// What is known of an authority.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct AuthorityFacts {
+    /// What it is called here.
+    pub name: String,
+    /// Its directory.
+    pub directory: String,
+    /// Why its directory could not be had.
+    pub error: Option<String>,
+    /// Seconds by which this machine's clock is ahead of its; negative: behind.
+    pub clock_ahead_seconds: Option<i64>,
+    /// It takes no orders for now: for how many seconds, and why.
+    pub limited: Option<(u64, String)>,
+    /// Whether it takes only those who have an account there, and none is configured.
+    pub lacks_binding: bool,
+    /// The names that it goes by in CAA records.
+    pub caa_identities: Vec<String>,
+    /// Who may issue by the CAA records, where they do not let this one; empty: nobody.
+    pub caa_forbids: Option<Vec<String>>,
 }
 
 impl Facts {

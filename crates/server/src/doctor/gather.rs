@@ -5,11 +5,11 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use hearth_http_client::ClientRequest;
-use hearth_http_core::{Response, handler_fn};
+use hearth_http_core::{Response, handler_fn, header};
 use hearth_net::{Handle, Listener, Server};
 use hearth_netsvc::{
     ddns::{ProviderContext, Remedy},
@@ -20,10 +20,12 @@ use hearth_netsvc::{
     second_hop::second_hop,
     sntp,
 };
-use tokio::time::timeout;
+use hearth_tls_acme::{Authority, Roots};
+use tokio::{task::JoinSet, time::timeout};
 
 use super::facts::{
-    Bind, CertificateFacts, Dns, Facts, HTTP, HTTPS, MappingFact, NameServer, Port, Seen, Update,
+    AuthorityFacts, Bind, CertificateFacts, Dns, Facts, HTTP, HTTPS, MappingFact, NameServer, Port,
+    Seen, Update,
 };
 use crate::{
     certificates,
@@ -53,11 +55,11 @@ impl Gatherer<'_> {
         let challenges = secret.map_or_else(|_| Challenges::random(), Challenges::new);
         let held = self.listen(&mut facts, &challenges);
         let (clock, (), certificate) =
-            tokio::join!(self.clock(), self.outer(&mut facts, &challenges), self.authority());
+            tokio::join!(self.clock(), self.outer(&mut facts, &challenges), self.certificate());
         facts.clock_ahead_seconds = clock;
-        let (certificate, identities) = certificate;
         facts.certificate = certificate;
-        facts.dns = Some(self.names(facts.public_v4, &identities).await);
+        let authorities = &mut facts.certificate.authorities;
+        facts.dns = Some(self.names(facts.public_v4, authorities).await);
         if let Some(held) = held {
             held.abort();
         }
@@ -275,27 +277,24 @@ impl Gatherer<'_> {
         facts.hairpin = outside::look(&client, address, &facts.domain, door, challenges).await;
     }
 
-    /// What the authority's directory says of itself, and the names it goes by in CAA records.
-    async fn authority(&self) -> (CertificateFacts, Vec<String>) {
+    /// What there is, and what can be known of those who would issue another.
+    async fn certificate(&self) -> CertificateFacts {
         let acme = self.network.acme.clone().unwrap_or_default();
-        let mut facts = certificates::known(&acme, &self.domain.to_string()).await;
-        facts.is_authority_known = true;
-        let host = acme.directory.trim_start_matches("https://").split(['/', ':']).next();
-        let mut identities = vec![registered(host.unwrap_or_default())];
-        match directory(&acme).await {
-            Ok(directory) => {
-                let named = directory["meta"]["caaIdentities"].as_array().into_iter().flatten();
-                let named: Vec<_> = named.filter_map(|id| Some(id.as_str()?.to_owned())).collect();
-                if !named.is_empty() {
-                    identities = named;
-                }
-            }
-            Err(why) => facts.authority_error = Some(why),
+        let domain = self.domain.to_string();
+        let mut facts = certificates::known(&acme, &domain).await;
+        let asked = certificates::authorities(&acme).unwrap_or_default();
+        let mut asking = JoinSet::new();
+        for (place, authority) in asked.into_iter().enumerate() {
+            let (acme, domain) = (acme.clone(), domain.clone());
+            asking.spawn(async move { (place, examine(&acme, &authority, &domain).await) });
         }
-        (facts, identities)
+        let mut found = asking.join_all().await;
+        found.sort_by_key(|(place, _)| *place);
+        facts.authorities = found.into_iter().map(|(_, facts)| facts).collect();
+        facts
     }
 
-    async fn names(&self, public: Option<Ipv4Addr>, identities: &[String]) -> Dns {
+    async fn names(&self, public: Option<Ipv4Addr>, authorities: &mut [AuthorityFacts]) -> Dns {
         let client = DnsClient::new(DnsOptions::from_system());
         let mut dns = self.ask_servers(&client).await;
         let is_wrong = |dns: &Dns| {
@@ -316,12 +315,15 @@ impl Gatherer<'_> {
             }
             dns.update = Some(update);
         }
-        let identities: Vec<&str> = identities.iter().map(String::as_str).collect();
-        if let Ok(caa) = client.caa(&self.domain).await
-            && let CaaVerdict::Forbidden { allowed, .. } =
-                caa.verdict(&CaaRequest::new(&identities, false))
-        {
-            dns.caa_forbids = Some(allowed);
+        let caa = client.caa(&self.domain).await;
+        for authority in authorities {
+            let identities: Vec<&str> =
+                authority.caa_identities.iter().map(String::as_str).collect();
+            let request = CaaRequest::new(&identities, false);
+            let verdict = caa.as_ref().map(|caa| caa.verdict(&request));
+            if let Ok(CaaVerdict::Forbidden { allowed, .. }) = verdict {
+                authority.caa_forbids = Some(allowed);
+            }
         }
         let ours = gateway::addresses().unwrap_or_default();
         let given = dns.servers.iter().filter_map(|server| server.addresses.as_ref()).flatten();
@@ -381,14 +383,61 @@ impl Gatherer<'_> {
     }
 }
 
-async fn directory(acme: &Acme) -> Result<serde_json::Value, String> {
-    let roots = acme.ca_file.as_ref().map(std::fs::read).transpose().map_err(|e| e.to_string())?;
+/// What an authority's directory says, and what is remembered of it.
+async fn examine(acme: &Acme, authority: &Authority, domain: &str) -> AuthorityFacts {
+    let mut facts = AuthorityFacts {
+        name: authority.name.clone(),
+        directory: authority.directory.clone(),
+        limited: certificates::limited(acme, authority, domain).await,
+        ..AuthorityFacts::default()
+    };
+    let host = authority.directory.trim_start_matches("https://").split(['/', ':']).next();
+    facts.caa_identities = vec![registered(host.unwrap_or_default())];
+    match directory(authority).await {
+        Ok((directory, clock)) => {
+            facts.clock_ahead_seconds = clock;
+            let meta = &directory["meta"];
+            let named = meta["caaIdentities"].as_array().into_iter().flatten();
+            let named: Vec<_> = named.filter_map(|id| Some(id.as_str()?.to_owned())).collect();
+            if !named.is_empty() {
+                facts.caa_identities = named;
+            }
+            let wants = meta["externalAccountRequired"].as_bool().unwrap_or_default();
+            facts.lacks_binding = wants && authority.eab.is_none();
+        }
+        Err(why) => facts.error = Some(why),
+    }
+    facts
+}
+
+/// The directory, and by how many seconds this machine's clock is ahead of its server's.
+async fn directory(authority: &Authority) -> Result<(serde_json::Value, Option<i64>), String> {
+    let roots = match &authority.roots {
+        Roots::File(file) => Some(std::fs::read(file).map_err(|error| error.to_string())?),
+        Roots::Pem(pem) => Some(pem.clone()),
+        _ => None,
+    };
     let client = outside::client(roots.as_deref()).map_err(|error| error.to_string())?;
-    let request = ClientRequest::get(&acme.directory).map_err(|error| error.to_string())?;
+    let request = ClientRequest::get(&authority.directory).map_err(|error| error.to_string())?;
     let response = client.send(request.with_timeout(ECHO_TIMEOUT)).await;
     let response = response.map_err(|error| outside::causes(&error))?;
+    let date = response.headers().get(&header::DATE).and_then(|date| date.to_str().ok());
+    let ahead = date.and_then(|date| ahead_of(date, SystemTime::now()));
     let text = response.text(DIRECTORY_BYTES_MAX).await.map_err(|error| error.to_string())?;
-    serde_json::from_str(&text).map_err(|_| "what answers there is no directory".to_owned())
+    let directory: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    if !directory["newOrder"].is_string() {
+        return Err("what answers there is no directory".to_owned());
+    }
+    Ok((directory, ahead))
+}
+
+/// Seconds from a field `date` (RFC 9110 §6.6.1) to `now`.
+fn ahead_of(date: &str, now: SystemTime) -> Option<i64> {
+    let seconds = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_secs()).ok()
+    };
+    Some(seconds(now)? - seconds(httpdate::parse_http_date(date).ok()?)?)
 }
 
 fn serial(soa: &Answer) -> Option<u32> {

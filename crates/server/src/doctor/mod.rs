@@ -2,6 +2,7 @@
 //!
 //! [`gather`] finds [`facts`], [`diagnose`](diagnose::diagnose) what follows from it.
 
+mod authority;
 pub mod codes;
 pub mod diagnose;
 pub mod facts;

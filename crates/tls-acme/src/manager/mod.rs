@@ -1,5 +1,6 @@
 //! Has certificates, and has them renewed before they end.
 
+mod limits;
 mod obtain;
 mod on_demand;
 mod revoke;
@@ -20,6 +21,7 @@ use rustls::server::ResolvesServerCert;
 use tokio::sync::{Notify, broadcast};
 
 pub use self::{
+    limits::AuthorityLimit,
     on_demand::{OnDemand, OnDemandResolver},
     revoke::RevocationReason,
     schedule::{ExpiryGauge, ExpiryLevel},

@@ -341,7 +341,7 @@ impl Manager {
         authority: &Authority,
         change: impl FnOnce(&mut Ledger, SystemTime) -> T,
     ) -> Result<T, Failure> {
-        let key = format!("ledgers/{}.json", authority.name);
+        let key = Ledger::key(&authority.name);
         let _turn = self.turn(&key).await;
         let lock_name = format!("ledger-{}", authority.name);
         // Without the lock a limit may be counted wrong by one, which is better than no certificate.

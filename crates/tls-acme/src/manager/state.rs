@@ -30,6 +30,8 @@ pub(super) struct State {
     /// The last failure was a limit of the production directory, about which staging tells nothing.
     pub(super) is_pinned: bool,
     pub(super) suggestion: Option<Suggestion>,
+    /// Until when authorities asked to wait, in seconds since 1970, by their names.
+    pub(super) limited: HashMap<String, u64>,
     /// The code of the last failure.
     pub(super) last_code: Option<String>,
 }
@@ -56,7 +58,11 @@ impl State {
 
     pub(super) fn succeeded(&mut self, authority: &str) {
         let suggestion = self.suggestion.take();
-        *self = Self { good_authority: Some(authority.to_owned()), suggestion, ..Self::default() };
+        // One authority's limit is none of another's.
+        let mut limited = std::mem::take(&mut self.limited);
+        limited.remove(authority);
+        let good_authority = Some(authority.to_owned());
+        *self = Self { good_authority, suggestion, limited, ..Self::default() };
     }
 
     /// Takes note of a failure; answers whether another authority should be asked.
@@ -83,6 +89,9 @@ impl State {
             wait = wait.max(asked);
         }
         self.retry_at = unix(now).saturating_add(wait.as_secs().max(1));
+        if failure.kind == FailureKind::RateLimited && !is_staging {
+            self.limited.insert(authority.to_owned(), self.retry_at);
+        }
         match failure.kind {
             FailureKind::Validation | FailureKind::Local => false,
             FailureKind::Permanent => {
@@ -95,6 +104,11 @@ impl State {
                 *count >= FAILURES_PER_AUTHORITY
             }
         }
+    }
+
+    /// Until when this authority asked to wait, in seconds since 1970.
+    pub(super) fn limited_until(&self, authority: &str) -> Option<u64> {
+        self.limited.get(authority).copied()
     }
 
     /// The order in which authorities are asked: the one that worked last, then as configured; those that
