@@ -219,14 +219,14 @@ fn ordered_bits(number: f64) -> u64 {
     if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }
 
-fn put_float(out: &mut Vec<u8>, number: f64) {
+pub(crate) fn put_float(out: &mut Vec<u8>, number: f64) {
     out.push(NUMBER);
     out.extend_from_slice(&ordered_bits(number).to_be_bytes());
     out.push(0x80);
 }
 
 /// The nearest float, then how far the integer lies from it: 2^53 + 1 sorts right.
-fn put_integer(out: &mut Vec<u8>, number: i128) {
+pub(crate) fn put_integer(out: &mut Vec<u8>, number: i128) {
     let float = number as f64;
     out.push(NUMBER);
     out.extend_from_slice(&ordered_bits(float).to_be_bytes());

@@ -73,8 +73,8 @@ mod wal;
 
 pub use crate::{
     api::{
-        Collection, Cursor, Document, Find, Input, Isolation, Keyspace, Load, Range, Snapshot,
-        Stats, Store, Target, Transaction, Upserted, block_on,
+        Collection, Cursor, Document, Find, Input, Isolation, Keyspace, Load, Prepared, Range,
+        Snapshot, Stats, Store, Target, Transaction, Upserted, block_on,
     },
     backup::{
         Archive, BackupError, BackupInfo, BackupKind, BackupOptions, BackupProgress, BackupReport,
@@ -98,7 +98,7 @@ pub use crate::{
     },
     options::{Durability, Options, Recovery},
     plan::{Explanation, QueryLimits},
-    query::{Filter, JsonPath, Pipeline, Projection, Sort},
+    query::{Filter, JsonPath, Param, Pipeline, Projection, Sort},
     text::{
         Found, Highlight, Hit, Language, Piece, Search, TextError, TextField, TextIndex, TextQuery,
         TextStats,

@@ -4,7 +4,7 @@ use super::{Opts, Store as Bench};
 use crate::gen::Doc;
 use anyhow::Result;
 use hearth_jsonstore::{
-    block_on, Collection, Document, Durability, Filter, Index, Isolation, Options, Sort, Store,
+    block_on, Collection, Document, Durability, Index, Isolation, Options, Prepared, Sort, Store,
     TextIndex, TextQuery, Update,
 };
 use serde_json::json;
@@ -13,7 +13,8 @@ use std::path::Path;
 struct Ours {
     store: Store,
     docs: Collection,
-    by_created: Sort,
+    by_email: Prepared,
+    by_created: Prepared,
 }
 
 pub fn open(dir: &Path, o: Opts) -> Result<Box<dyn Bench>> {
@@ -38,11 +39,14 @@ pub fn open(dir: &Path, o: Opts) -> Result<Box<dyn Bench>> {
         block_on(docs.create_index(Index::on("email")))?;
         block_on(docs.create_index(Index::on("created")))?;
     }
-    Ok(Box::new(Ours { store, docs, by_created: Sort::new().ascending("created")? }))
+    let by_email = docs.prepare(&json!({"email": {"$param": 0}}))?;
+    let by_created = docs.prepare(&json!({"created": {"$gte": {"$param": 0}}}))?;
+    let by_created = by_created.sort(Sort::new().ascending("created")?);
+    Ok(Box::new(Ours { store, docs, by_email, by_created }))
 }
 
 fn texts(found: Vec<Document>) -> Vec<Vec<u8>> {
-    found.into_iter().map(|d| d.into_bytes().to_vec()).collect()
+    found.into_iter().map(Document::into_vec).collect()
 }
 
 impl Bench for Ours {
@@ -67,16 +71,13 @@ impl Bench for Ours {
         Ok(block_on(load.finish())?)
     }
     fn get(&self, id: u64) -> Result<Option<Vec<u8>>> {
-        Ok(block_on(self.docs.get(id))?.map(|d| d.into_bytes().to_vec()))
+        Ok(block_on(self.docs.get(id))?.map(Document::into_vec))
     }
     fn find_email(&self, email: &str) -> Result<Vec<Vec<u8>>> {
-        let filter = Filter::from_json(&json!({ "email": email }))?;
-        Ok(texts(block_on(self.docs.find(filter).collect())?))
+        Ok(texts(block_on(self.by_email.collect(&[email.into()]))?))
     }
     fn range_created(&self, from: i64, n: usize) -> Result<Vec<Vec<u8>>> {
-        let filter = Filter::from_json(&json!({ "created": { "$gte": from } }))?;
-        let find = self.docs.find(filter).sort(self.by_created.clone()).limit(n as u64);
-        Ok(texts(block_on(find.collect())?))
+        Ok(texts(block_on(self.by_created.take(&[from.into()], n as u64))?))
     }
     fn set_score(&self, id: u64, v: i64) -> Result<()> {
         block_on(self.docs.update(id, &Update::new().set("score", v)))?;

@@ -105,6 +105,11 @@ impl Document {
         self.json
     }
 
+    /// The JSON text as bytes of one's own; nothing is copied unless the cache has it, too.
+    pub fn into_vec(self) -> Vec<u8> {
+        self.json.into()
+    }
+
     /// The document as a value. Numbers beyond 64 bits become floats.
     pub fn value(&self) -> Value {
         serde_json::from_slice(&self.json).unwrap_or(Value::Null)

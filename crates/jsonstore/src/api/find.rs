@@ -14,7 +14,8 @@ use crate::{
     error::{DocumentError, Error, Result},
     jb1,
     key::{self, Id},
-    plan::{Execution, Explanation, Found, FoundValue, Query, QueryLimits},
+    observe::Trace,
+    plan::{self, Execution, Explanation, Found, FoundValue, PlanSummary, Query, QueryLimits},
     query::{Filter, Path, Projection, Sort},
 };
 
@@ -90,7 +91,10 @@ impl Find {
     /// # Errors
     /// I/O errors; [`Error::QueryLimit`]; [`Error::InvalidFilter`] for a hint that does not fit.
     pub async fn collect(self) -> Result<Vec<Document>> {
-        self.cursor().collect().await
+        match self.look_up()? {
+            Some(found) => Ok(found),
+            None => self.cursor().collect().await,
+        }
     }
 
     /// The first document.
@@ -98,7 +102,29 @@ impl Find {
     /// # Errors
     /// As [`Find::collect`].
     pub async fn first(self) -> Result<Option<Document>> {
-        self.limit(1).cursor().next().await
+        Ok(self.limit(1).collect().await?.pop())
+    }
+
+    /// What one range of an index answers, and did for the last query of this shape.
+    fn look_up(&self) -> Result<Option<Vec<Document>>> {
+        if self.snapshot.is_some() {
+            return Ok(None);
+        }
+        let (store, query) = (&self.collection.store, &self.query);
+        let found = store.observed(
+            &self.collection,
+            |keyspace, view| plan::recalled(store.core(), keyspace, query, view),
+            |(found, plan)| {
+                let plan = PlanSummary(plan).to_string();
+                Trace::of_look_up(query.described(), plan, found.len() as u64)
+            },
+        )?;
+        let document = |(rev, json)| Document { rev, json };
+        Ok(found.map(|(found, _)| found.into_iter().map(document).collect()))
+    }
+
+    pub(super) fn of(collection: &Collection, query: Query) -> Self {
+        Self { collection: collection.clone(), query, snapshot: None }
     }
 
     /// How many there are, after `skip` and up to `limit`.
@@ -316,7 +342,7 @@ impl Collection {
     /// A query for the documents that match.
     pub fn find(&self, filter: impl Into<Filter>) -> Find {
         let query = Query { filter: filter.into(), ..Query::default() };
-        Find { collection: self.clone(), query, snapshot: None }
+        Find::of(self, query)
     }
 
     /// The first document that matches, if there is one.

@@ -10,6 +10,7 @@ mod follow;
 mod keyspace;
 mod load;
 mod modify;
+mod prepared;
 mod scan;
 mod store;
 mod transaction;
@@ -23,6 +24,7 @@ pub use self::{
     keyspace::Keyspace,
     load::Load,
     modify::Upserted,
+    prepared::Prepared,
     scan::Range,
     store::{Snapshot, Stats, Store},
     transaction::{Isolation, Target, Transaction},

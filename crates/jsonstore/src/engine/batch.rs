@@ -4,7 +4,13 @@
 use bytes::Bytes;
 
 use super::{Core, View, read::printed};
-use crate::{cache::CachedDocument, codec::hash_key, error::Result, expiry::Hide, lsm::Batch};
+use crate::{
+    cache::CachedDocument,
+    codec::hash_key,
+    error::Result,
+    expiry::Hide,
+    lsm::{Batch, Tree},
+};
 
 impl Core {
     /// The stored values (JB1 in a collection) of keys with their versions, `None` for those that
@@ -45,9 +51,39 @@ impl Core {
         hide: &Hide,
     ) -> Result<Vec<Option<(u64, Bytes)>>> {
         let (tree, at) = self.moment(view)?;
+        let keys = keys.iter().map(|key| &key[..]);
+        self.all_documents(keyspace, keys, (&tree, at), hide)
+    }
+
+    /// Those of the documents that are there and not hidden, as of a moment.
+    ///
+    /// # Errors
+    /// I/O errors and `Error::Corruption`; the hidden error of `would_block`.
+    pub(crate) fn documents_at<'a>(
+        &self,
+        keyspace: u32,
+        mut keys: impl ExactSizeIterator<Item = &'a [u8]>,
+        (tree, at): (&Tree, u64),
+        hide: &Hide,
+    ) -> Result<Vec<(u64, Bytes)>> {
+        if keys.len() == 1 {
+            let one = keys.next().map(|key| self.document_at(keyspace, key, (tree, at), hide));
+            return Ok(one.transpose()?.flatten().into_iter().collect());
+        }
+        let all = self.all_documents(keyspace, keys, (tree, at), hide)?;
+        Ok(all.into_iter().flatten().collect())
+    }
+
+    fn all_documents<'a>(
+        &self,
+        keyspace: u32,
+        keys: impl ExactSizeIterator<Item = &'a [u8]>,
+        (tree, at): (&Tree, u64),
+        hide: &Hide,
+    ) -> Result<Vec<Option<(u64, Bytes)>>> {
         let mut all = Vec::with_capacity(keys.len());
         let mut batch = Batch::new(keyspace);
-        for (place, key) in keys.iter().enumerate() {
+        for (place, key) in keys.enumerate() {
             let hash = hash_key(keyspace, key);
             let cached = self.documents.get(&self.versions, keyspace, key, hash, at, hide);
             if cached.is_none() {

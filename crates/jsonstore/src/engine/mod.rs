@@ -28,7 +28,7 @@ pub(crate) use self::{
     ingest::Ingest,
     pace::Pace,
     pin::Pin,
-    read::{Blocking, Hold, View, is_would_block, would_block},
+    read::{Blocking, Hold, Moment, View, is_would_block, would_block},
     sort::Sorter,
 };
 pub use self::{open::OpenStep, verify::VerifyReport};

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     expiry::Hide,
     jb1,
-    lsm::{MergeBack, MergeIter, Tree},
+    lsm::{MergeIter, Tree},
 };
 
 /// Memory that a thread keeps for the next document.
@@ -58,6 +58,9 @@ impl Drop for Blocking {
 /// A version of a key: its sequence number, and its value unless it was deleted.
 pub(crate) type Version = (u64, Option<Bytes>);
 
+/// A tree and a snapshot that it holds all of.
+pub(crate) type Moment = (arc_swap::Guard<Arc<Tree>>, u64);
+
 /// What a reader sees.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum View {
@@ -80,7 +83,7 @@ impl Core {
     }
 
     /// A tree and a snapshot of which it holds everything, as long as the guard lives.
-    pub(super) fn moment(&self, view: View) -> Result<(arc_swap::Guard<Arc<Tree>>, u64)> {
+    pub(crate) fn moment(&self, view: View) -> Result<Moment> {
         match view {
             View::Snapshot(at) => {
                 let tree = self.tree();
@@ -128,6 +131,34 @@ impl Core {
         }
         let begun = Pace::is_sampled().then(|| self.options.env.now());
         let (tree, at) = self.moment(view)?;
+        let found = self.read_document((keyspace, key, hash), (&tree, at), hide)?;
+        if let Some(begun) = begun {
+            self.pace.note_read(self.options.env.now().saturating_sub(begun));
+        }
+        Ok(found)
+    }
+
+    /// The same as of a moment.
+    pub(super) fn document_at(
+        &self,
+        keyspace: u32,
+        key: &[u8],
+        (tree, at): (&Tree, u64),
+        hide: &Hide,
+    ) -> Result<Option<(u64, Bytes)>> {
+        let hash = hash_key(keyspace, key);
+        match self.documents.get(&self.versions, keyspace, key, hash, at, hide) {
+            Some(found) => Ok(found),
+            None => self.read_document((keyspace, key, hash), (tree, at), hide),
+        }
+    }
+
+    fn read_document(
+        &self,
+        (keyspace, key, hash): (u32, &[u8], u64),
+        (tree, at): (&Tree, u64),
+        hide: &Hide,
+    ) -> Result<Option<(u64, Bytes)>> {
         let mut found = None;
         tree.visit(keyspace, key, hash, at, &mut |_, seq, value| {
             let Some(value) = value else { return Ok(()) };
@@ -135,10 +166,6 @@ impl Core {
             found = Some((seq, stamp, printed(value.bytes())?));
             Ok(())
         })?;
-        drop(tree);
-        if let Some(begun) = begun {
-            self.pace.note_read(self.options.env.now().saturating_sub(begun));
-        }
         let Some((seq, stamp, json)) = found else { return Ok(None) };
         let capacity = self.document_cache_bytes();
         let cached = |json: Bytes| CachedDocument { seq, loaded_at: at, stamp, json };
@@ -213,13 +240,14 @@ impl Core {
     }
 
     /// The same, the last first.
+    #[cfg(test)]
     pub(crate) fn range_back(
         &self,
         keyspace: u32,
         from: &[u8],
         to: Option<&[u8]>,
         snapshot: u64,
-    ) -> Result<MergeBack> {
+    ) -> Result<crate::lsm::MergeBack> {
         let (tree, at) = self.moment(View::Snapshot(snapshot))?;
         tree.range_back(keyspace, from, to, at)
     }

@@ -7,9 +7,11 @@ use parking_lot::Mutex;
 
 use super::{Operation, SlowQuery};
 use crate::{
-    engine::Core,
+    Collection, Store,
+    api::may_block,
+    engine::{Blocking, Core, View, is_would_block},
     error::Result,
-    plan::{Execution, Found, PlanSummary},
+    plan::{Execution, Found, PlanSummary, Query},
 };
 
 /// How a query was answered: what of it may stand in a log.
@@ -110,30 +112,72 @@ impl Execution {
         self
     }
 
-    /// Without any value.
     fn trace(&self) -> Trace {
-        let mut shape = self.query.filter.shape();
-        for field in self.query.sort.fields.iter() {
+        Trace {
+            shape: self.query.described(),
+            plan: PlanSummary(self.plan()).to_string(),
+            entries: self.actuals.entries,
+            documents: self.actuals.documents,
+            returned: self.actuals.returned,
+        }
+    }
+}
+
+impl Query {
+    /// Without any value.
+    pub(crate) fn described(&self) -> String {
+        let mut shape = self.filter.shape();
+        for field in self.sort.fields.iter() {
             let order = if field.ascending { "sort" } else { "sort -" };
             shape.push_str(&format!("; {order} {:?}", field.path.as_str()));
         }
         for (name, is_set) in [
-            ("skip", self.query.skip > 0),
-            ("limit", self.query.limit.is_some()),
-            ("count", self.query.counts),
-            ("distinct", self.query.distinct.is_some()),
+            ("skip", self.skip > 0),
+            ("limit", self.limit.is_some()),
+            ("count", self.counts),
+            ("distinct", self.distinct.is_some()),
         ] {
             if is_set {
                 shape.push_str("; ");
                 shape.push_str(name);
             }
         }
-        Trace {
-            shape,
-            plan: PlanSummary(self.plan()).to_string(),
-            entries: self.actuals.entries,
-            documents: self.actuals.documents,
-            returned: self.actuals.returned,
+        shape
+    }
+}
+
+impl Trace {
+    /// Of a query that looked at nothing but what it found.
+    pub(crate) fn of_look_up(shape: String, plan: String, found: u64) -> Self {
+        Self { shape, plan, entries: found, documents: found, returned: found }
+    }
+}
+
+impl Store {
+    /// A query that is answered on the caller's thread in one go; `None` if it has to go the usual
+    /// way, as where it would have to wait there for the disk.
+    pub(crate) fn observed<T>(
+        &self,
+        collection: &Collection,
+        work: impl FnOnce(u32, View) -> Result<Option<T>>,
+        trace: impl FnOnce(&T) -> Trace,
+    ) -> Result<Option<T>> {
+        // Those of a guarded session have to wait for their turn.
+        let Some(keyspace) = collection.existing().filter(|_| !self.is_guarded()) else {
+            return Ok(None);
+        };
+        let core = self.core();
+        core.check_open()?;
+        let _forbid = (!may_block() && core.options.env.has_threads()).then(Blocking::forbid);
+        let mut watch = Watch::default();
+        let found = watch.around(core, || work(keyspace, View::Newest(self.session.seq())));
+        match found {
+            Ok(Some(found)) => {
+                watch.end(core, Operation::Find, Some(keyspace), || trace(&found));
+                Ok(Some(found))
+            }
+            Err(e) if is_would_block(&e) => Ok(None),
+            other => other,
         }
     }
 }

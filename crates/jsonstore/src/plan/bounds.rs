@@ -108,7 +108,7 @@ impl KeyRange {
         (from, self.to.key().map(Cow::into_owned))
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.from >= self.to
     }
 }
@@ -260,19 +260,27 @@ fn compared(
     operand: &Operand,
     ends: impl FnOnce(Vec<u8>) -> (Option<Bound>, Option<Bound>),
 ) -> Option<(Ranges, bool)> {
-    let (first, last) = match operand.bracket {
-        // Only `null` itself and what is missing, which the bounds of `equal` hold.
-        Bracket::Null => return Some((Ranges::one(equal(operand)?), false)),
-        Bracket::Array => return None,
-        Bracket::Boolean => (key::FALSE, key::TRUE),
-        Bracket::Number => (key::NUMBER, key::NUMBER),
-        Bracket::String => (key::STRING, key::STRING),
-        Bracket::Object => (key::OBJECT, key::OBJECT),
-    };
+    // Only `null` itself and what is missing, which the bounds of `equal` hold.
+    if operand.bracket == Bracket::Null {
+        return Some((Ranges::one(equal(operand)?), false));
+    }
+    let (first, last) = bracket_ends(operand.bracket)?;
     let (from, to) = ends(operand.key.to_vec());
     let from = from.unwrap_or(Bound::Before(vec![first]));
     let to = to.unwrap_or(Bound::After(vec![last]));
     Some((Ranges::one(KeyRange { from, to }), true))
+}
+
+/// What the encodings of values begin with that compare with each other; `None` for those of which an
+/// index does not say all.
+pub(crate) fn bracket_ends(bracket: Bracket) -> Option<(u8, u8)> {
+    match bracket {
+        Bracket::Null | Bracket::Array => None,
+        Bracket::Boolean => Some((key::FALSE, key::TRUE)),
+        Bracket::Number => Some((key::NUMBER, key::NUMBER)),
+        Bracket::String => Some((key::STRING, key::STRING)),
+        Bracket::Object => Some((key::OBJECT, key::OBJECT)),
+    }
 }
 
 #[cfg(test)]

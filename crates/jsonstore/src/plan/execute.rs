@@ -122,7 +122,8 @@ impl Execution {
         }
         let planned = Self::planned(core, keyspace, query, seq, hold)?;
         if let Some(choice) = planned.plan.choice(&state) {
-            state.choices.remember(shape, choice, planned.plan.rows);
+            let is_single = planned.plan.single(&planned.query).is_some();
+            state.choices.remember(shape, choice, planned.plan.rows, is_single);
         }
         Ok(planned)
     }

@@ -3,6 +3,7 @@
 //! - `bounds`: what a filter demands, as ranges of encoded values
 //! - `choose`: every way of answering, and its price
 //! - `remember`: what was chosen for queries of one shape
+//! - `lookup`: what one range of one index answers
 //! - `source`, `execute`: the rows of a plan, and what is made of them
 //! - `explain`: all of this for people
 
@@ -10,6 +11,7 @@ mod bounds;
 mod choose;
 mod execute;
 mod explain;
+mod lookup;
 mod remember;
 mod source;
 
@@ -20,6 +22,7 @@ pub(crate) use self::{
     bounds::{Bound, KeyRange},
     execute::{Execution, Found, FoundValue},
     explain::PlanSummary,
+    lookup::{Route, Texts, recalled},
     remember::Choices,
 };
 use crate::query::{Filter, Path, Projection, Sort};

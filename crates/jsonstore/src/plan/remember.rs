@@ -29,6 +29,8 @@ pub(crate) enum Choice {
 struct Remembered {
     choice: Choice,
     rows: u64,
+    /// One range of an index was all of it.
+    is_single: bool,
     uses: u32,
 }
 
@@ -50,7 +52,13 @@ impl Choices {
         Some(answer)
     }
 
-    pub(crate) fn remember(&self, shape: u64, choice: Choice, rows: u64) {
+    /// The same, if one range of an index was all that the choice came to.
+    pub(crate) fn recall_single(&self, shape: u64) -> Option<(Choice, u64)> {
+        self.0.lock().get(&shape).filter(|found| found.is_single)?;
+        self.recall(shape)
+    }
+
+    pub(crate) fn remember(&self, shape: u64, choice: Choice, rows: u64, is_single: bool) {
         if rows > ROWS_MAX {
             return;
         }
@@ -58,7 +66,7 @@ impl Choices {
         if all.len() >= SHAPES_MAX {
             all.clear();
         }
-        all.insert(shape, Remembered { choice, rows, uses: 0 });
+        all.insert(shape, Remembered { choice, rows, is_single, uses: 0 });
     }
 
     /// It proved wrong.
@@ -154,15 +162,16 @@ mod tests {
     #[test]
     fn choices_are_bounded_and_wear_out() {
         let choices = Choices::default();
-        choices.remember(1, Choice::Ids, ROWS_MAX + 1);
+        choices.remember(1, Choice::Ids, ROWS_MAX + 1, false);
         assert_eq!(choices.recall(1), None, "too many rows to be worth it");
-        choices.remember(1, Choice::Index(2), 3);
+        choices.remember(1, Choice::Index(2), 3, false);
+        assert_eq!(choices.recall_single(1), None);
         for _ in 0..USES_MAX {
             assert_eq!(choices.recall(1), Some((Choice::Index(2), 3)));
         }
         assert_eq!(choices.recall(1), None, "it is time to look again");
         for shape in 0..SHAPES_MAX as u64 + 10 {
-            choices.remember(shape, Choice::Ids, 1);
+            choices.remember(shape, Choice::Ids, 1, false);
         }
         assert!(choices.0.lock().len() <= SHAPES_MAX);
         choices.forget(SHAPES_MAX as u64 + 9);

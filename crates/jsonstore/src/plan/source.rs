@@ -16,7 +16,7 @@ use crate::{
     engine::{Core, View},
     error::Result,
     index::BTreeIndex,
-    lsm::{MergeBack, MergeIter, VisitEntry},
+    lsm::{MergeBack, MergeIter, Tree, VisitEntry},
     segment::Value,
 };
 
@@ -141,14 +141,28 @@ pub(crate) struct Ranges {
 
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it, and it is not moved about")]
-enum Walk {
+pub(super) enum Walk {
     Backward(MergeBack),
     Forward(MergeIter),
 }
 
 impl Walk {
+    pub(super) fn new(
+        tree: &Tree,
+        keyspace: u32,
+        from: &[u8],
+        to: Option<&[u8]>,
+        at: u64,
+        is_backward: bool,
+    ) -> Result<Self> {
+        Ok(match is_backward {
+            true => Self::Backward(tree.range_back(keyspace, from, to, at)?),
+            false => Self::Forward(tree.range(keyspace, from, to, at)?),
+        })
+    }
+
     /// Visits up to `limit` entries; says how many.
-    fn visit(&mut self, limit: usize, visit: &mut VisitEntry<'_>) -> Result<usize> {
+    pub(super) fn visit(&mut self, limit: usize, visit: &mut VisitEntry<'_>) -> Result<usize> {
         let iter = match self {
             Self::Backward(iter) => iter,
             Self::Forward(iter) => return iter.visit(limit, visit),
@@ -188,11 +202,9 @@ impl Ranges {
                 let Some(range) = self.rest.pop_front() else { break };
                 let (from, to) = range.keys();
                 let to = to.as_deref();
-                self.current = Some(if self.is_backward {
-                    Walk::Backward(core.range_back(keyspace, &from, to, snapshot)?)
-                } else {
-                    Walk::Forward(core.range(keyspace, &from, to, snapshot)?)
-                });
+                let (tree, at) = core.moment(View::Snapshot(snapshot))?;
+                let walk = Walk::new(&tree, keyspace, &from, to, at, self.is_backward)?;
+                self.current = Some(walk);
                 continue;
             };
             let visited = iter.visit(size - count, visit)?;

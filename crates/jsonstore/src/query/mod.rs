@@ -18,6 +18,7 @@ mod projection;
 #[cfg(feature = "schema")]
 mod schema;
 mod sort;
+mod template;
 mod time;
 mod update;
 
@@ -25,13 +26,14 @@ mod update;
 pub(crate) use self::update::{Patch, merge_patched};
 pub use self::{
     aggregate::Pipeline, filter::Filter, jsonpath::JsonPath, projection::Projection, sort::Sort,
-    update::Update,
+    template::Param, update::Update,
 };
 pub(crate) use self::{
     aggregate::{Context, Join, Rows},
     filter::{ElemMatch, Expr, Operand, Test},
     order::Bracket,
     path::{Path, Step},
+    template::{Comparing, Comparison, Slot, Template},
     time::rfc3339,
     update::{apply, new_document, with_first_member},
 };

@@ -22,6 +22,7 @@ mod observe;
 mod order;
 mod patches;
 mod planner;
+mod prepared;
 mod projections;
 mod queries;
 mod registers;
