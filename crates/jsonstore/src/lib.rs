@@ -29,6 +29,7 @@
 //! `testing` (simulator and checkers, outside semver).
 #![cfg_attr(not(feature = "mmap"), forbid(unsafe_code))]
 
+mod advice;
 mod api;
 mod backup;
 mod bugs;
@@ -72,6 +73,7 @@ mod vfs;
 mod wal;
 
 pub use crate::{
+    advice::{Advice, AdviceAction, AutoIndex, AutoIndexLimits, QueryShape},
     api::{
         Collection, Cursor, Document, Find, Input, Isolation, Keyspace, Load, Prepared, Range,
         Snapshot, Stats, Store, Target, Transaction, Upserted, block_on,

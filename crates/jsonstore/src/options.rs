@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
+    advice::{AutoIndex, AutoIndexLimits},
     backup::Archive,
     crypt::MasterKey,
     env::{Env, RealEnv},
@@ -118,6 +119,10 @@ pub struct Options {
     /// Metrics, health and slow queries are written here every five seconds, as JSON (`Store::report`),
     /// or as metrics for Prometheus if the name ends in `.prom`. Default: none.
     pub report: Option<PathBuf>,
+    /// Indexes that would help: named, or made. Default: `Suggest`.
+    pub auto_index: AutoIndex,
+    /// Bounds on `AutoIndex::On`.
+    pub auto_index_limits: AutoIndexLimits,
     /// Damage in the log. Default: `Strict`.
     pub recovery: Recovery,
     /// Sealed log files are copied here before they are used again, for restoring to any moment. If
@@ -168,6 +173,8 @@ impl Options {
             slow_queries_max: 128,
             alerts: AlertLimits::default(),
             report: None,
+            auto_index: AutoIndex::Suggest,
+            auto_index_limits: AutoIndexLimits::default(),
             recovery: Recovery::Strict,
             archive: None,
             vfs: Arc::new(RealVfs),

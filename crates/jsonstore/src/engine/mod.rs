@@ -33,6 +33,7 @@ pub(crate) use self::{
 };
 pub use self::{open::OpenStep, verify::VerifyReport};
 use crate::{
+    advice::Advisor,
     backup::archive::Archiver,
     bugs::bug,
     cache::{BlockCache, DocumentCache, VersionTable},
@@ -117,6 +118,7 @@ pub(crate) struct Core {
     archiver: Option<Archiver>,
     pub(crate) sessions: Arc<Guard>,
     pub(crate) observer: Arc<Observer>,
+    pub(crate) advisor: Advisor,
     guard: Mutex<Option<LockGuard>>,
 }
 

@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{CATALOGUE, Core, Counters, decode_catalogue};
 use crate::{
+    advice::Advisor,
     backup::archive::Archiver,
     bugs::bug,
     cache::{BlockCache, DocumentCache, VersionTable},
@@ -317,6 +318,7 @@ fn build(
         archiver,
         sessions: Guard::new(options.guard),
         observer: Arc::new(Observer::new(&options)),
+        advisor: Advisor::new(options.auto_index),
         guard: Mutex::new(guard),
         options,
     };

@@ -240,7 +240,6 @@ impl Core {
     }
 
     /// The same, the last first.
-    #[cfg(test)]
     pub(crate) fn range_back(
         &self,
         keyspace: u32,

@@ -2,8 +2,9 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -64,9 +65,20 @@ pub(crate) struct Flags {
     pub(crate) multikey: AtomicU32,
     /// Those of them of which a mark is durable.
     marked: AtomicU32,
+    /// Queries that read it, since the store was opened.
+    uses: AtomicU64,
+    /// Since when they are counted, on the monotonic clock.
+    known_since: Duration,
 }
 
+/// The mark of an automatic index that could not take a document. No field of one has this number.
+const INCOMPLETE: usize = 31;
+
 impl Flags {
+    pub(crate) fn new(known_since: Duration) -> Self {
+        Self { known_since, ..Self::default() }
+    }
+
     pub(crate) fn note_marked(&self, fields: u32) {
         self.multikey.fetch_or(fields, Ordering::SeqCst);
         self.marked.fetch_or(fields, Ordering::SeqCst);
@@ -129,6 +141,33 @@ impl BTreeIndex {
     /// Whether it is complete in a snapshot: one that is older than the index may not use it.
     pub(crate) fn is_ready_at(&self, snapshot: u64) -> bool {
         matches!(self.state, BuildState::Ready { since } if since <= snapshot)
+            && !self.is_incomplete()
+    }
+
+    /// The store made it by itself.
+    pub(crate) fn is_automatic(&self) -> bool {
+        self.definition.automatic
+    }
+
+    /// It is automatic and could not take a document: no query uses it any more.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.definition.automatic
+            && self.flags.multikey.load(Ordering::SeqCst) >> INCOMPLETE & 1 != 0
+    }
+
+    /// A query reads it.
+    pub(crate) fn note_use(&self) {
+        self.flags.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many queries read it since `known_since`.
+    pub(crate) fn uses(&self) -> u64 {
+        self.flags.uses.load(Ordering::Relaxed)
+    }
+
+    /// On the monotonic clock: when the store was opened, or the index made.
+    pub(crate) fn known_since(&self) -> Duration {
+        self.flags.known_since
     }
 
     /// Whether a document may have several entries.
@@ -214,6 +253,23 @@ impl BTreeIndex {
         self.shape.entries(key, document).map_err(unindexable)
     }
 
+    /// The entries of a document that is written. An automatic index refuses none: one that it cannot
+    /// take ends its use, in the record of that document.
+    pub(super) fn entries_of_new(
+        &self,
+        key: &Bytes,
+        document: &[u8],
+        effects: &mut Effects,
+    ) -> Result<Entries> {
+        match self.entries(key, document) {
+            Err(Error::Unindexable { .. }) if self.definition.automatic => {
+                self.note_multikey(INCOMPLETE, effects);
+                Ok(Entries::default())
+            }
+            other => other,
+        }
+    }
+
     /// Keys of the marks that say that arrays were met.
     pub(crate) fn mark_key(&self, field: u8) -> Bytes {
         let mut key = self.keyspace.to_be_bytes().to_vec();
@@ -257,13 +313,15 @@ impl BTreeIndex {
 
 impl Follower for BTreeIndex {
     fn follow(&self, change: &Change<'_>, effects: &mut Effects) -> Result<()> {
-        let of = |image: Option<&[u8]>| match image {
-            Some(document) => self.entries(change.key, document),
-            None => Ok(Entries::default()),
+        let mut new = match change.new {
+            Some(document) => self.entries_of_new(change.key, document, effects)?,
+            None => Entries::default(),
         };
-        let mut new = of(change.new)?;
-        // What is stored could be indexed when it came, or the index would not exist.
-        let old = of(change.old).unwrap_or_default();
+        // What is stored could be indexed when it came, or the index would be of no use.
+        let old = match change.old {
+            Some(document) => self.entries(change.key, document).unwrap_or_default(),
+            None => Entries::default(),
+        };
         if bug("partial_by_old_image") && self.partial.is_some() && old.pairs.is_empty() {
             new = Entries::default();
         }

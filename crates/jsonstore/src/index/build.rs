@@ -16,7 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    BTreeIndex,
+    BTreeIndex, Index,
     catalog::{self, BATCH_OPS},
 };
 use crate::{
@@ -51,11 +51,23 @@ enum Task {
         attempts: u32,
         stage: Stage,
     },
+    /// Add an index, or drop one, as a part of automatic indexing.
+    Alter {
+        lock: CollectionLock,
+        change: Alteration,
+    },
     /// Empty these keyspaces, then fail with this, if anything.
     Empty {
         keyspaces: BTreeSet<u32>,
         error: Option<Error>,
     },
+}
+
+#[derive(Debug)]
+enum Alteration {
+    Add(Box<Index>),
+    /// By its name, if it is automatic still.
+    Drop(String),
 }
 
 #[derive(Debug)]
@@ -211,6 +223,22 @@ impl Core {
         }
     }
 
+    /// Makes an index without anybody who waits for it.
+    pub(crate) fn queue_automatic(self: &Arc<Self>, documents: u32, index: Index) {
+        let change = Alteration::Add(Box::new(index));
+        self.queue_alteration(documents, change);
+    }
+
+    /// Drops an automatic index.
+    pub(crate) fn queue_automatic_drop(self: &Arc<Self>, documents: u32, name: &str) {
+        self.queue_alteration(documents, Alteration::Drop(name.to_owned()));
+    }
+
+    fn queue_alteration(self: &Arc<Self>, documents: u32, change: Alteration) {
+        let lock = CollectionLock::new(self, documents);
+        self.queue(documents, Task::Alter { lock, change });
+    }
+
     fn queue(&self, documents: u32, task: Task) -> Arc<Outcome> {
         let outcome = Arc::new(Outcome::default());
         let job = Job { documents, task, outcome: Arc::clone(&outcome) };
@@ -221,6 +249,8 @@ impl Core {
 
     /// Does a piece of the work on indexes. `false` if there is none that can be done now.
     pub(crate) fn step_indexes(self: &Arc<Self>) -> bool {
+        // What fails now is looked at again.
+        let _ = self.step_advice();
         let count = self.index_jobs.lock().len();
         for _ in 0..count {
             let Some(mut job) = self.index_jobs.lock().pop_front() else { return false };
@@ -253,6 +283,10 @@ impl Core {
         self.check_open()?;
         let documents = job.documents;
         match &mut job.task {
+            Task::Alter { lock, change } => match lock.is_held() {
+                true => self.step_alteration(documents, change),
+                false => Ok(Step::Blocked),
+            },
             Task::Empty { keyspaces, .. } => self.step_emptying(documents, keyspaces),
             Task::Build { keyspace, attempts, stage } => {
                 let index = self.collection_state(documents).and_then(|state| {
@@ -283,6 +317,31 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// The caller has the collection locked.
+    fn step_alteration(self: &Arc<Self>, documents: u32, change: &Alteration) -> Result<Step> {
+        match change {
+            Alteration::Add(index) => {
+                let index = Index::clone(index);
+                let name = index.effective_name();
+                self.alter_number(documents, |settings| catalog::add(self, settings, index))?;
+                let state = self.collection_state(documents);
+                let made = state.iter().flat_map(|state| &state.indexes).find(|i| i.name() == name);
+                if let Some(made) = made {
+                    self.queue_build(documents, made.keyspace);
+                }
+            }
+            Alteration::Drop(name) => {
+                let state = self.collection_state(documents);
+                let mut indexes = state.iter().flat_map(|state| &state.indexes);
+                if indexes.any(|index| index.name() == *name && index.is_automatic()) {
+                    self.alter_number(documents, |settings| catalog::remove(settings, name))?;
+                    self.queue_emptying(documents);
+                }
+            }
+        }
+        Ok(Step::Done)
     }
 
     fn step_build(

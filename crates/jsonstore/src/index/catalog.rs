@@ -43,6 +43,10 @@ pub struct IndexInfo {
     pub is_ready: bool,
     /// Whether it has met a document with an array on one of its fields.
     pub is_multikey: bool,
+    /// Whether the store made it by itself, see [`crate::AutoIndex`].
+    pub is_automatic: bool,
+    /// Queries that used it since the store was opened.
+    pub uses: u64,
 }
 
 impl Collection {
@@ -86,16 +90,7 @@ impl Collection {
     /// [`Error::IndexAbsent`].
     pub async fn drop_index(&self, name: &str) -> Result<()> {
         let name = name.to_owned();
-        self.alter(move |settings| {
-            let mut all = stored(settings)?;
-            let at = all.iter().position(|index| index.name == name);
-            let gone = all.remove(at.ok_or(Error::IndexAbsent { index: name })?);
-            let mut dropped = dropped(settings);
-            dropped.insert(gone.keyspace);
-            put(settings, &all, &dropped);
-            Ok(())
-        })
-        .await?;
+        self.alter(move |settings| remove(settings, &name)).await?;
         self.core().queue_emptying(self.ensure()?);
         Ok(())
     }
@@ -136,6 +131,8 @@ impl Collection {
             index: index.definition.clone(),
             is_ready: index.is_ready(),
             is_multikey: index.is_multikey(),
+            is_automatic: index.is_automatic(),
+            uses: index.uses(),
         };
         state.map_or_else(Vec::new, |state| state.indexes.iter().map(info).collect())
     }
@@ -150,27 +147,41 @@ impl Collection {
             return if is_same { Ok(None) } else { Err(Error::IndexExists { index: name }) };
         }
         let wanted = name.clone();
-        self.alter(move |settings| {
-            let mut all = stored(settings)?;
-            if all.iter().any(|other| other.name == name) {
-                return Err(Error::IndexExists { index: name });
-            }
-            if all.len() == INDEXES_MAX {
-                let reason = format!("the collection has {INDEXES_MAX} indexes already");
-                return Err(invalid(&name, reason));
-            }
-            let keyspace = core.free_index_keyspace()?;
-            core.keyspace_or_new(MARKS, KeyspaceKind::Internal)?;
-            all.push(Stored { name, index, keyspace, is_ready: false });
-            let dropped = dropped(settings);
-            put(settings, &all, &dropped);
-            Ok(())
-        })
-        .await?;
+        self.alter(move |settings| add(&core, settings, index)).await?;
         let state = self.core().collection_state(self.ensure()?);
         let indexes = state.iter().flat_map(|state| &state.indexes);
         Ok(indexes.into_iter().find(|i| i.name() == wanted).map(|index| index.keyspace))
     }
+}
+
+/// Another index in the settings, to be built.
+pub(super) fn add(core: &Core, settings: &mut Settings, index: Index) -> Result<()> {
+    let name = index.effective_name();
+    let mut all = stored(settings)?;
+    if all.iter().any(|other| other.name == name) {
+        return Err(Error::IndexExists { index: name });
+    }
+    if all.len() == INDEXES_MAX {
+        let reason = format!("the collection has {INDEXES_MAX} indexes already");
+        return Err(invalid(&name, reason));
+    }
+    let keyspace = core.free_index_keyspace()?;
+    core.keyspace_or_new(MARKS, KeyspaceKind::Internal)?;
+    all.push(Stored { name, index, keyspace, is_ready: false });
+    let dropped = dropped(settings);
+    put(settings, &all, &dropped);
+    Ok(())
+}
+
+/// One index less in the settings, and a keyspace to empty.
+pub(super) fn remove(settings: &mut Settings, name: &str) -> Result<()> {
+    let mut all = stored(settings)?;
+    let at = all.iter().position(|index| index.name == name);
+    let gone = all.remove(at.ok_or_else(|| Error::IndexAbsent { index: name.to_owned() })?);
+    let mut dropped = dropped(settings);
+    dropped.insert(gone.keyspace);
+    put(settings, &all, &dropped);
+    Ok(())
 }
 
 impl Core {
@@ -257,9 +268,10 @@ impl Core {
             let (marks, _) = self.keyspace(MARKS).ok_or_else(|| {
                 Error::corrupt("settings", 0, "there are indexes, but no keyspace of marks")
             })?;
-            let flags = Arc::new(Flags::default());
+            let flags = Arc::new(Flags::new(self.options.env.now()));
             for key in self.marks_of(marks, stored.keyspace)? {
                 let field = u32::from(key.last().copied().unwrap_or_default());
+                // The last one may say that an automatic index is incomplete.
                 flags.note_marked(1_u32.checked_shl(field).unwrap_or_default());
             }
             let index = BTreeIndex::new(stored.index, stored.keyspace, marks, state, flags)?;
@@ -271,7 +283,7 @@ impl Core {
 
 /// An index in the settings.
 pub(super) struct Stored {
-    name: String,
+    pub(super) name: String,
     index: Index,
     pub(super) keyspace: u32,
     pub(super) is_ready: bool,

@@ -71,6 +71,8 @@ pub struct Index {
     pub(crate) include: Vec<String>,
     /// Milliseconds after the date in its field, from which on a document has expired.
     pub(crate) expire_after_ms: Option<u64>,
+    /// The store made it by itself, and may drop it. It never refuses a document.
+    pub(crate) automatic: bool,
 }
 
 impl Index {
@@ -194,6 +196,7 @@ impl Index {
                     let paths = paths.iter().map(|path| path.as_str().map(str::to_owned));
                     index.include = paths.collect::<Option<_>>().ok_or_else(wrong)?;
                 }
+                "automatic" => index.automatic = flag()?,
                 "expire_after_ms" => {
                     index.expire_after_ms = Some(value.as_u64().ok_or_else(wrong)?);
                 }
@@ -217,7 +220,9 @@ impl Index {
         if self.kind == IndexKind::Hash {
             out.insert("kind".into(), json!("hash"));
         }
-        for (name, value) in [("unique", self.unique), ("sparse", self.sparse)] {
+        let flags =
+            [("unique", self.unique), ("sparse", self.sparse), ("automatic", self.automatic)];
+        for (name, value) in flags {
             if value {
                 out.insert(name.into(), json!(true));
             }
@@ -235,6 +240,13 @@ impl Index {
             out.insert("expire_after_ms".into(), json!(ms));
         }
         Value::Object(out)
+    }
+
+    /// As the store makes it by itself.
+    pub(crate) fn automatic(self) -> Self {
+        let mut name = format!("auto_{}", self.effective_name());
+        name.truncate(NAME_BYTES_MAX);
+        Self { name: Some(name), automatic: true, ..self }
     }
 
     /// The name it was given, or one made from its fields: `state_created_desc`.
@@ -290,6 +302,9 @@ impl Index {
         }
         if self.kind == IndexKind::Hash && self.fields[0].1 == Direction::Descending {
             return bad("a hash index has no order");
+        }
+        if self.automatic && (self.unique || self.expire_after_ms.is_some()) {
+            return bad("an automatic index is for queries only");
         }
         if let Some(ms) = self.expire_after_ms {
             if self.fields.len() > 1 {

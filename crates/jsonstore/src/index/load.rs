@@ -35,11 +35,14 @@ impl IndexLoader {
 
 impl Loader for IndexLoader {
     fn add(&mut self, change: &Change<'_>, effects: &mut Effects) -> Result<()> {
-        let of = |image: Option<&[u8]>| match image {
-            Some(document) => self.index.entries(change.key, document),
-            None => Ok(Entries::default()),
+        let new = match change.new {
+            Some(document) => self.index.entries_of_new(change.key, document, effects)?,
+            None => Entries::default(),
         };
-        let (new, old) = (of(change.new)?, of(change.old).unwrap_or_default());
+        let old = match change.old {
+            Some(document) => self.index.entries(change.key, document).unwrap_or_default(),
+            None => Entries::default(),
+        };
         if let Some(field) = new.multikey.filter(|field| self.noted >> field & 1 == 0) {
             self.noted |= 1 << field;
             self.index.note_multikey(field, effects);

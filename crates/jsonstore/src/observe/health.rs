@@ -229,6 +229,9 @@ mod tests {
             text_pending: 0,
             sessions: 0,
             guarded: [0; 3],
+            wasted_rows: 0,
+            query_shapes: 0,
+            automatic_indexes: [0; 2],
         }
     }
 

@@ -53,6 +53,13 @@ pub struct Metrics {
     pub sessions: u64,
     /// Operations of guarded sessions that were let in, had to wait, and were refused.
     pub guarded: [u64; 3],
+    /// Rows that queries looked at and did not return, of those that do so much; see
+    /// [`Store::advice`].
+    pub wasted_rows: u64,
+    /// Shapes of such queries that are remembered.
+    pub query_shapes: u64,
+    /// Indexes that were made and dropped by themselves since the store was opened.
+    pub automatic_indexes: [u64; 2],
 }
 
 impl Metrics {
@@ -94,5 +101,8 @@ pub(super) fn gather(core: &Core) -> Metrics {
         sessions: core.sessions.session_count() as u64,
         guarded: [&counters.admitted, &counters.delayed, &counters.refused]
             .map(|counter| counter.load(Relaxed)),
+        wasted_rows: core.advisor.shapes.wasted(),
+        query_shapes: core.advisor.shapes.count(),
+        automatic_indexes: core.advisor.automatic_counts(),
     }
 }

@@ -165,6 +165,10 @@ impl Observer {
         shard.0.get(operation as usize)
     }
 
+    pub(crate) fn count_of(&self, operation: Operation) -> u64 {
+        self.operation(operation).count
+    }
+
     fn operation(&self, operation: Operation) -> OperationMetrics {
         let mut found = OperationMetrics { operation, count: 0, latency: Latency::default() };
         for cells in self.shards.iter().filter_map(|shard| shard.0.get(operation as usize)) {

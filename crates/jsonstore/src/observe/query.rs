@@ -184,6 +184,12 @@ impl Store {
 
 impl Drop for Execution {
     fn drop(&mut self) {
+        // Not if it was only explained.
+        if self.watch.ran || self.actuals.entries + self.actuals.documents > 0 {
+            let cost = (&self.actuals, self.watch.spent);
+            let text = || self.trace().shape;
+            self.hold().core.note_query(self.keyspace(), &self.query, self.plan(), cost, text);
+        }
         match &self.watch.role {
             Role::Whole => {
                 let (core, keyspace) = (&self.hold().core, self.keyspace());

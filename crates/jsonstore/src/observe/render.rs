@@ -107,6 +107,7 @@ impl Metrics {
         let [flushes, compactions, written] = stats.background;
         let [admitted, delayed, refused] = self.guarded;
         let [hidden, expired] = stats.expired;
+        let [made, dropped] = self.automatic_indexes;
         for (name, kind, help, value) in [
             ("uptime_seconds", Gauge, "Since the store was opened.", self.uptime.as_secs_f64()),
             ("last_commit", Gauge, "Sequence number of the last commit.", float(stats.visible_seq)),
@@ -142,6 +143,20 @@ impl Metrics {
                 float(stats.expiry_lag_ms) / 1e3,
             ),
             ("sessions", Gauge, "Guarded sessions.", float(self.sessions)),
+            (
+                "wasted_rows_total",
+                Counter,
+                "Rows that queries looked at and did not return, where an index may help.",
+                float(self.wasted_rows),
+            ),
+            ("query_shapes", Gauge, "Shapes of such queries.", float(self.query_shapes)),
+            ("automatic_indexes_made_total", Counter, "Indexes made by themselves.", float(made)),
+            (
+                "automatic_indexes_dropped_total",
+                Counter,
+                "Of these, dropped again.",
+                float(dropped),
+            ),
         ] {
             all.push(one(name, kind, help, value));
         }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Health, Metrics, health};
 use crate::{
+    advice::Advice,
     api::Store,
     engine::Core,
     vfs::{OpenMode, write_all_at},
@@ -34,7 +35,7 @@ impl Metrics {
 }
 
 impl Store {
-    /// `metrics`, `health`, `slow` queries, and what was `recent` since an earlier reading: what
+    /// `metrics`, `health`, `slow` queries, `advice` of the last minute, and what was `recent` since an earlier reading: what
     /// [`crate::Options::report`] writes. The reading that it is made of comes with it.
     pub fn report(&self, earlier: Option<&Metrics>) -> (Metrics, Value) {
         let (metrics, health) = health::evaluate(self.core());
@@ -50,6 +51,7 @@ fn report(core: &Core, metrics: &Metrics, health: &Health, earlier: Option<&Metr
         "recent": earlier.map(|earlier| metrics.recent(earlier)),
         "health": health.json(),
         "slow": slow,
+        "advice": core.advisor.last().iter().map(Advice::json).collect::<Vec<_>>(),
     })
 }
 

@@ -182,6 +182,16 @@ impl Plan {
         }
     }
 
+    /// The indexes it reads.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = &BTreeIndex> {
+        let scans = match &self.access {
+            Access::Ids(_) => &[][..],
+            Access::Index(scan) => std::slice::from_ref(scan),
+            Access::Union(scans) => scans,
+        };
+        scans.iter().map(|scan| &*scan.index)
+    }
+
     /// The index it uses, for hints.
     pub(crate) fn name(&self) -> Option<&str> {
         match &self.access {

@@ -20,7 +20,8 @@ use std::time::Duration;
 pub use self::explain::Explanation;
 pub(crate) use self::{
     bounds::{Bound, KeyRange},
-    execute::{Execution, Found, FoundValue},
+    choose::Plan,
+    execute::{Actuals, Execution, Found, FoundValue},
     explain::PlanSummary,
     lookup::{Route, Texts, recalled},
     remember::Choices,

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, through public items only.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod advice;
 mod aggregate;
 mod api;
 mod backup;

@@ -231,6 +231,34 @@ impl Filter {
         walk(&self.0, visit)
     }
 
+    /// Memory that its operands take, roughly.
+    pub(crate) fn operand_bytes(&self) -> usize {
+        fn of_test(test: &Test) -> usize {
+            match test {
+                Test::Eq(one) | Test::Gt(one) | Test::Gte(one) | Test::Lt(one) | Test::Lte(one) => {
+                    one.jb1.len() + one.key.len()
+                }
+                Test::In(all) => all.iter().map(|one| 64 + one.jb1.len() + one.key.len()).sum(),
+                Test::ElemMatch(ElemMatch::Document(expr)) => of(expr),
+                Test::ElemMatch(ElemMatch::Value(tests)) | Test::Not(tests) => {
+                    tests.iter().map(of_test).sum()
+                }
+                Test::Regex(_) => 1024,
+                Test::Exists(_) | Test::Mod { .. } | Test::Size(_) | Test::Type(_) => 0,
+            }
+        }
+        fn of(expr: &Expr) -> usize {
+            match expr {
+                Expr::And(all) | Expr::Nor(all) | Expr::Or(all) => all.iter().map(of).sum(),
+                Expr::Field { path, test } => 64 + path.as_str().len() + of_test(test),
+                Expr::Expression(_) | Expr::Text(_) => 1024,
+                #[cfg(feature = "schema")]
+                Expr::Schema(_) => usize::MAX / 2,
+            }
+        }
+        of(&self.0)
+    }
+
     pub(crate) fn from_expr(expr: Expr) -> Self {
         Self(Arc::new(expr))
     }
