@@ -35,6 +35,8 @@ mod backup;
 mod bugs;
 mod cache;
 mod catalog;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod codec;
 mod commit;
 mod crypt;

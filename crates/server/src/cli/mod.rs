@@ -2,6 +2,8 @@
 
 mod cert;
 mod check;
+#[cfg(unix)]
+mod db;
 mod ddns;
 mod doctor;
 mod load;
@@ -13,6 +15,7 @@ mod status;
 mod up;
 
 use std::{
+    ffi::OsString,
     io::{IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
@@ -54,6 +57,9 @@ enum Command {
     PortMap(port_map::PortMapArgs),
     /// Look at a site from outside, or at those who ask
     Probe(probe::ProbeArgs),
+    /// Look into a document store, change it, verify it, back it up; `hearth db DIR shell` for many commands
+    #[cfg(unix)]
+    Db(Box<hearth_jsonstore::cli::Arguments>),
     /// Print a part of the manual that is made from the program itself
     Reference(ReferenceArgs),
 }
@@ -163,7 +169,7 @@ impl ColorChoice {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let Cli { command, color } = match Cli::try_parse_from(arguments()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, and are no errors.
@@ -172,22 +178,37 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let exit = match &cli.command {
-        Command::Serve(args) => serve::run(args, cli.color),
-        Command::Check(args) => check::run(args, cli.color),
-        Command::Up(args) => up::run(args, cli.color),
-        Command::Status(args) => status::run(args, cli.color),
-        Command::Cert(args) => cert::run(args, cli.color),
-        Command::Doctor(args) => doctor::run(args, cli.color),
-        Command::Ddns(args) => ddns::run(args, cli.color),
-        Command::PortMap(args) => port_map::run(args),
-        Command::Probe(args) => probe::run(args),
+    let exit = match command {
+        Command::Serve(args) => serve::run(&args, color),
+        Command::Check(args) => check::run(&args, color),
+        Command::Up(args) => up::run(&args, color),
+        Command::Status(args) => status::run(&args, color),
+        Command::Cert(args) => cert::run(&args, color),
+        Command::Doctor(args) => doctor::run(&args, color),
+        Command::Ddns(args) => ddns::run(&args, color),
+        Command::PortMap(args) => port_map::run(&args),
+        Command::Probe(args) => probe::run(&args),
+        #[cfg(unix)]
+        Command::Db(args) => db::run(*args),
         Command::Reference(args) => {
             say(&reference::text(args.part));
             Exit::Ok
         }
     };
     exit.into()
+}
+
+/// What this process was given, put in the order in which clap understands it.
+fn arguments() -> Vec<OsString> {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no `db`"))]
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    #[cfg(unix)]
+    if let [_, command, rest @ ..] = &mut arguments[..]
+        && *command == "db"
+    {
+        hearth_jsonstore::cli::put_in_order(rest);
+    }
+    arguments
 }
 
 /// The command line as clap knows it, for the manual.

@@ -12,7 +12,7 @@ fn help_and_mistakes() {
     let help = run(hearth().arg("--help"));
     assert_eq!(help.status.code(), Some(0));
     let text = String::from_utf8(help.stdout).unwrap();
-    for command in ["serve", "check", "reference"] {
+    for command in ["serve", "check", "db", "reference"] {
         assert!(text.contains(command), "{text}");
     }
     let version = run(hearth().arg("--version"));
@@ -31,6 +31,37 @@ fn help_and_mistakes() {
     }
     let typo = run(hearth().args(["serve", "--lissen", "80"]));
     assert!(String::from_utf8_lossy(&typo.stderr).contains("--listen"));
+}
+
+/// The commands of `jsonstore`, which has tests of its own.
+#[cfg(unix)]
+#[test]
+fn a_document_store_is_looked_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let db = |arguments: &[&str]| {
+        let output = run(hearth().arg("db").arg(&store).args(arguments));
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let ada = r#"{"_id":1,"name":"Ada"}"#;
+    assert_eq!(db(&["put", "people", ada]).1, "1\n");
+    assert_eq!(
+        db(&["find", "people", r#"{"name":"Ada"}"#]),
+        (Some(0), format!("{ada}\n"), String::new())
+    );
+    let (code, _, error) = db(&["find", "people", r#"{"name":{"$no":1}}"#]);
+    assert!(code == Some(1) && error.starts_with("hearth: invalid query"), "{error}");
+    assert_eq!(db(&["fimd"]).0, Some(2));
+
+    // The folder may come after `shell`, and a script goes in there.
+    let script = dir.path().join("script");
+    fs::write(&script, "get people 1\nverify\n").unwrap();
+    let mut shell = hearth();
+    shell.args(["db", "shell"]).arg(&store).stdin(fs::File::open(&script).unwrap());
+    let output = run(&mut shell);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with(ada) && text.contains("all sound"), "{text}");
 }
 
 #[test]

@@ -161,6 +161,25 @@ fn how_the_store_does() {
     assert!(rows.iter().all(|row| row[..24] == format!("{:<12}{:>12}", "find", 1)), "{stdout}");
 }
 
+#[test]
+fn what_indexes_would_help() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let put = (10..400).map(|id| format!("put people {{\"_id\": {id}, \"name\": \"n{id}\"}}\n"));
+    let mut text = put.collect::<String>();
+    text.push_str("advice\n.mode table\nadvice\n");
+    text.push_str(&"find people {\"name\": \"n77\"} --count\n".repeat(6));
+    text.push_str("advice\n.mode json\nadvice\n");
+    let done = script(dir.path(), &[], &text);
+    let stdout = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(stdout.matches("no index would help").count(), 1, "{stdout}");
+    let command = "index create people '{\"fields\":[{\"name\":1}]}'\n      6 queries lately";
+    assert!(stdout.contains(command), "{stdout}");
+    assert!(stdout.contains("      6 times: \"name\" = String; count\n"), "{stdout}");
+    assert!(stdout.contains("\"action\":\"create\",\"collection\":\"people\""), "{stdout}");
+}
+
 /// What another program wrote is read without touching its store.
 #[test]
 fn a_report_is_read_without_the_store() {

@@ -17,9 +17,9 @@ use std::{
     time::Duration,
 };
 
+use crate::{Cursor, Error, Store, block_on};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Parser, error::ContextKind, error::ErrorKind};
-use hearth_jsonstore::{Cursor, Error, Store, block_on};
 use parking_lot::Mutex;
 use rustyline::{Config, Editor, error::ReadlineError, history::FileHistory};
 use serde_json::Value;

@@ -2,8 +2,8 @@
 
 use std::{cell::RefCell, collections::BTreeSet, collections::HashMap};
 
+use crate::{Store, block_on};
 use clap::CommandFactory;
-use hearth_jsonstore::{Store, block_on};
 use rustyline::{
     Context, Helper,
     completion::{Completer, Pair},
@@ -157,7 +157,7 @@ impl Assistant {
         names
     }
 
-    fn sample(&self, collection: &str) -> hearth_jsonstore::Result<BTreeSet<String>> {
+    fn sample(&self, collection: &str) -> crate::Result<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         let mut scan = self.store.collection(collection)?.scan(..);
         for _ in 0..SAMPLE {
@@ -236,7 +236,7 @@ impl Helper for Assistant {}
 
 #[cfg(test)]
 mod tests {
-    use hearth_jsonstore::{Index, Options};
+    use crate::{Index, Options};
     use serde_json::json;
 
     use super::*;

@@ -2,12 +2,12 @@
 
 use std::{io::Write, time::Duration};
 
-use anyhow::{Context, Result};
-use clap::{Args, Subcommand};
-use hearth_jsonstore::{
+use crate::{
     Collection, Cursor, Filter, Find, Index, Language, Pipeline, Projection, Since, Sort, Store,
     TextIndex, Update, Upserted,
 };
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 /// What to find.
@@ -160,7 +160,6 @@ impl ModifyCommand {
         match done {
             Upserted::Inserted(id) => println!("{}", id.to_json()),
             Upserted::Updated(count) => println!("{count}"),
-            _ => {}
         }
         Ok(())
     }
@@ -243,7 +242,7 @@ pub(crate) async fn watch(store: &Store, collection: &str, filter: &str) -> Resu
     loop {
         let changes = watch.next().await?;
         for event in changes.events {
-            let value = |document: Option<hearth_jsonstore::Document>| document.map(|d| d.value());
+            let value = |document: Option<crate::Document>| document.map(|d| d.value());
             let (before, after) = (value(event.before), value(event.after));
             let id = event.id.to_json();
             println!("{}", json!({"seq": changes.seq, "id": id, "before": before, "after": after}));

@@ -1,4 +1,6 @@
 //! The `jsonstore` program: look into a store, change it, verify it, measure it.
+//!
+//! [`Arguments`] can be a subcommand of another program's command line as well.
 
 mod backup;
 mod query;
@@ -11,20 +13,21 @@ use std::{
     ffi::OsString,
     io::{BufRead, Read, Write},
     path::PathBuf,
+    process::ExitCode,
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
-use hearth_jsonstore::{
+use crate::{
     Archive, Id, MasterKey, OpenStep, Options, Range, Recovery, Stats, Store, Update, block_on,
 };
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// An embedded JSON document database.
 #[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
+#[command(name = "jsonstore", version)]
+pub struct Arguments {
     /// The directory of the store.
     store: PathBuf,
     /// Master key: 64 hex digits.
@@ -119,6 +122,8 @@ enum Command {
     Health(watching::HealthCommand),
     /// Counters, latencies and sizes.
     Metrics(watching::MetricsCommand),
+    /// Indexes that would help, and those that are too many.
+    Advice(watching::AdviceCommand),
     /// The queries that took long.
     Slow(watching::SlowCommand),
     /// What happens just now, again and again.
@@ -148,8 +153,48 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse_from(in_order(std::env::args_os().collect()));
+/// Why a command was not done, with its causes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct Failure(anyhow::Error);
+
+impl Arguments {
+    /// Does what they say; what was found goes to standard output.
+    ///
+    /// # Errors
+    /// What the store refused, or what the arguments do not make sense for.
+    pub fn run(self) -> std::result::Result<(), Failure> {
+        execute(self).map_err(Failure)
+    }
+}
+
+/// The program `jsonstore`.
+#[must_use]
+pub fn main() -> ExitCode {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(arguments) = arguments.get_mut(1..) {
+        put_in_order(arguments);
+    }
+    match Arguments::parse_from(arguments).run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("Error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `shell DIR` means `DIR shell`, as in other databases' programs.
+pub fn put_in_order(arguments: &mut [OsString]) {
+    if let [first, second, ..] = arguments
+        && first == "shell"
+        && !second.as_encoded_bytes().starts_with(b"-")
+    {
+        std::mem::swap(first, second);
+    }
+}
+
+fn execute(arguments: Arguments) -> Result<()> {
     let mut options = Options::new(&arguments.store);
     options.read_only = arguments.read_only;
     options.create = !arguments.read_only
@@ -209,17 +254,6 @@ fn main() -> Result<()> {
     block_on(store.close()).context("cannot close the store")
 }
 
-/// `jsonstore shell DIR` means `jsonstore DIR shell`.
-fn in_order(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    if let [_, first, second, ..] = &arguments[..]
-        && first == "shell"
-        && !second.as_encoded_bytes().starts_with(b"-")
-    {
-        arguments.swap(1, 2);
-    }
-    arguments
-}
-
 async fn run(store: &Store, command: Command, json: bool) -> Result<()> {
     match command {
         Command::Open | Command::Stats => print_stats(&store.stats()),
@@ -263,6 +297,7 @@ async fn run(store: &Store, command: Command, json: bool) -> Result<()> {
         Command::Collections => store.collections().iter().for_each(|name| println!("{name}")),
         Command::Health(health) => health.run(Some(store), json)?,
         Command::Metrics(metrics) => metrics.run(store),
+        Command::Advice(advice) => advice.run(Some(store), json).await?,
         Command::Slow(slow) => slow.run(Some(store), json)?,
         Command::Top(top) => top.run(Some(store), json)?,
         Command::Verify => verify(store).await?,
@@ -327,7 +362,7 @@ fn bench(store: &Store, documents: u64, threads: u64) -> Result<()> {
         std::thread::scope(|scope| {
             let work = |thread: u64| {
                 let (collection, bar) = (collection.clone(), bar.clone());
-                move || -> hearth_jsonstore::Result<()> {
+                move || -> crate::Result<()> {
                     for i in (thread..documents).step_by(writers as usize) {
                         let text = format!("{{\"_id\":{i},\"text\":\"document number {i}\"}}");
                         block_on(collection.put(&text))?;

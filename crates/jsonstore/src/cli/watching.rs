@@ -1,4 +1,4 @@
-//! `health`, `metrics`, `slow`, `top`: how a store does.
+//! `health`, `metrics`, `slow`, `advice`, `top`: how a store does.
 //!
 //! Figures live in the process that has the store open. The shell asks its own store; beside another
 //! program `--from` reads the file that this one writes (`Options::report`).
@@ -10,9 +10,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use crate::{Advice, Metrics, SlowQuery, Store, block_on};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use hearth_jsonstore::{Metrics, SlowQuery, Store};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::Value;
 
@@ -32,6 +32,12 @@ pub(super) struct HealthCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct SlowCommand {
+    #[command(flatten)]
+    source: Source,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AdviceCommand {
     #[command(flatten)]
     source: Source,
 }
@@ -143,6 +149,44 @@ impl SlowCommand {
         }
         Ok(())
     }
+}
+
+impl AdviceCommand {
+    pub(super) async fn run(&self, store: Option<&Store>, as_json: bool) -> Result<()> {
+        let advice = match (self.source.read()?, store) {
+            (Some(report), _) => report["advice"].clone(),
+            (None, Some(store)) => store.advice().await?.iter().map(Advice::json).collect(),
+            (None, None) => bail!("there is no store"),
+        };
+        let all = advice.as_array().map_or(&[][..], Vec::as_slice);
+        for advice in all {
+            match as_json {
+                true => println!("{advice}"),
+                false => print!("{}", one_advice(advice)),
+            }
+        }
+        if all.is_empty() && !as_json {
+            println!(
+                "no index would help, and none is too many, as far as queries tell since the store was opened"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn one_advice(advice: &Value) -> String {
+    let text = |name: &str| advice[name].as_str().unwrap_or_default().to_owned();
+    let collection = text("collection");
+    let command = match advice["action"].as_str() {
+        Some("create") => format!("index create {collection} '{}'", advice["index"]),
+        _ => format!("index drop {collection} {}", advice["index"]["name"].as_str().unwrap_or("?")),
+    };
+    let mut out = format!("{command}\n      {}\n", text("reason"));
+    for query in advice["queries"].as_array().into_iter().flatten() {
+        let shape = query["shape"].as_str().unwrap_or_default();
+        let _ = writeln!(out, "      {} times: {shape}", query["executions"]);
+    }
+    out
 }
 
 fn slow_query(query: &Value) -> String {
@@ -277,6 +321,9 @@ pub(super) fn without_store(command: &super::Command, as_json: bool) -> Option<R
     match command {
         super::Command::Health(health) if health.source.from.is_some() => {
             Some(health.run(None, as_json))
+        }
+        super::Command::Advice(advice) if advice.source.from.is_some() => {
+            Some(block_on(advice.run(None, as_json)))
         }
         super::Command::Slow(slow) => Some(slow.run(None, as_json)),
         super::Command::Top(top) => Some(top.run(None, as_json)),

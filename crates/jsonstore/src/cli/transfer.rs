@@ -7,11 +7,9 @@ use std::{
     time::Instant,
 };
 
+use crate::{ExportOptions, Format, ImportOptions, OnDuplicate, Store, TransferProgress};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use hearth_jsonstore::{
-    ExportOptions, Format, ImportOptions, OnDuplicate, Store, TransferProgress,
-};
 use serde_json::json;
 
 use super::bar;

@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{Collection, Options, Store, block_on};
 use anyhow::{Context, Result};
-use hearth_jsonstore::{Collection, Options, Store, block_on};
 
 /// Text of a document; it hardly compresses, so that bytes on the disk are bytes of documents.
 const TEXT_BYTES: usize = 8000;
@@ -145,7 +145,7 @@ fn overwrite(
     seed: u64,
     stop: &AtomicBool,
     written: &AtomicU64,
-) -> hearth_jsonstore::Result<()> {
+) -> crate::Result<()> {
     let mut random = 99 + seed;
     while !stop.load(Ordering::Relaxed) {
         let id = next(&mut random) % documents;

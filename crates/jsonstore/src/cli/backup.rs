@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
-use clap::Args;
-use hearth_jsonstore::{
+use crate::{
     BackupInfo, BackupKind, BackupOptions, BackupProgress, BackupStep, Backups, MasterKey, Options,
     RestoreOptions, RestorePoint, Retention, Store, block_on,
 };
+use anyhow::{Context, Result, bail};
+use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
