@@ -45,7 +45,7 @@ pub struct IndexInfo {
     pub is_multikey: bool,
     /// Whether the store made it by itself, see [`crate::AutoIndex`].
     pub is_automatic: bool,
-    /// Queries that used it since the store was opened.
+    /// Queries that used it since the store was opened; where several end at once not all count.
     pub uses: u64,
 }
 

@@ -74,6 +74,7 @@ impl LookUp<'_> {
         let start = |place: usize| place.checked_sub(1).map_or(0, |before| ends[before]);
         let keys = (skip.min(ends.len())..ends.len()).map(|place| &ids[start(place)..ends[place]]);
         let found = core.documents_at(keyspace, keys, (tree, *at), &hide)?;
+        self.index.note_use();
         Ok(Some(found))
     }
 }

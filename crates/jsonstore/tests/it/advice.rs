@@ -8,7 +8,7 @@ use hearth_jsonstore::{
 };
 use serde_json::{Value, json};
 
-const DOCUMENTS: i64 = 3000;
+const DOCUMENTS: i64 = 1000;
 const HOUR: Duration = Duration::from_secs(3600);
 const LOOK: Duration = Duration::from_secs(61);
 
