@@ -9,17 +9,23 @@ use std::{
 use crate::system;
 
 /// The folder for state: what systemd gives (`STATE_DIRECTORY`), else `/var/lib/hearth` for root, else a folder of
-/// the user (`XDG_STATE_HOME`, or `~/.local/state`; on Windows `LOCALAPPDATA`).
+/// the user (`XDG_STATE_HOME`, or `~/.local/state`; on Windows `LOCALAPPDATA`). Who has none has `.hearth` where the
+/// process was started, which is served to nobody by default.
 #[must_use]
 pub fn folder() -> PathBuf {
+    own_folder().unwrap_or_else(|| ".hearth".into())
+}
+
+/// The same; `None` where there is no place for it.
+#[must_use]
+pub fn own_folder() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(given) = set("STATE_DIRECTORY") {
         // systemd joins several folders by colons; the first is ours.
         let text = given.to_string_lossy().into_owned();
-        return text.split(':').next().unwrap_or(&text).into();
+        return Some(text.split(':').next().unwrap_or(&text).into());
     }
-    system::shared_state()
-        .unwrap_or_else(|| system::own_state(set).unwrap_or_else(|| ".".into()).join("hearth"))
+    system::shared_state().or_else(|| Some(system::own_state(set)?.join("hearth")))
 }
 
 /// Makes a folder that only its owner may look into, and those that it is in.

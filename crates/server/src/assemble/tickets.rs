@@ -17,8 +17,10 @@ impl Tickets {
     /// is no reason not to serve.
     pub(super) fn new(plan: &Plan) -> Self {
         let secret = TicketSecret::new();
-        let Some(service) = service(plan) else { return Self { secret, file: None } };
-        let file = TicketFile::new(&state::folder(), &service);
+        let Some((folder, service)) = state::own_folder().zip(service(plan)) else {
+            return Self { secret, file: None };
+        };
+        let file = TicketFile::new(&folder, &service);
         match file.load(&secret) {
             Ok(true) => tracing::info!(target: "hearth", "sessions of before are resumed"),
             Ok(false) => {}

@@ -309,10 +309,14 @@ fn write_out(folder: &Path, chain_pem: &str, key_pem: &str) -> Result<(), String
         fs::create_dir_all(folder)?;
         fs::write(folder.join("fullchain.pem"), chain_pem)?;
         let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(folder.join("privkey.pem"))?.write_all(key_pem.as_bytes())
+        // Not into one that is there: it keeps its mode, whoever may read it by that.
+        let new = folder.join("privkey.pem.new");
+        let _ = fs::remove_file(&new);
+        options.open(&new)?.write_all(key_pem.as_bytes())?;
+        fs::rename(new, folder.join("privkey.pem"))
     };
     write().map_err(|error: std::io::Error| format!("{}: {error}", folder.display()))
 }

@@ -33,6 +33,8 @@ fn cert(dir: &Path, args: &[&str]) -> (i32, Value) {
 fn the_local_authority_issues() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
+    fs::create_dir(dir.join("nas")).unwrap();
+    fs::write(dir.join("nas/privkey.pem"), "an old one that anybody may read").unwrap();
     let (code, said) = cert(dir, &["local", "nas.lan", "192.168.1.2", "--out", "nas"]);
     assert_eq!((code, &said["result"]), (DONE, &"done".into()), "{said}");
     let mode = fs::metadata(dir.join("nas/privkey.pem")).unwrap().permissions().mode();
