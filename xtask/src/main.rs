@@ -6,6 +6,7 @@ mod ci;
 mod conformance;
 mod fuzz;
 mod lab;
+mod portable;
 mod process;
 mod programs;
 mod store;
@@ -26,6 +27,7 @@ cargo xtask TASK [OPTIONS]
   lab list|run|shell [..]       a household behind a router, in network namespaces; needs root
   loom                          the store's loom models
   sanitize                      the store's tests under sanitizers; needs a nightly toolchain
+  portable                      whether it compiles for macOS and Windows; needs rustup
   fuzz [SECONDS] [TARGET]...    fuzz targets, all or these, for SECONDS each (default 60); needs a nightly toolchain
 ";
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(),
         "bench" => bench::run(rest),
         "conformance" => conformance::run(),
+        "portable" => portable::run(),
         "fuzz" => fuzz::run(rest),
         "lab" => lab::run(rest),
         "loom" => store::loom(),
