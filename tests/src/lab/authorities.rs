@@ -26,7 +26,7 @@ use super::{
 
 /// The window that is suggested (RFC 9773 section 4.1), as long as there is such a file.
 pub(super) const SUGGESTION: &str = "suggestion.json";
-/// Every order that went through [`suggesting`], one on each line.
+/// Every order that was made through [`suggesting`], one on each line.
 pub(super) const ORDERS: &str = "orders.jsonl";
 const ORIGIN: &str = "https://ari-ca.example";
 const PEBBLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,23 +51,31 @@ pub(super) fn suggesting(request: &Request) -> Answer {
             Err(_) => Answer::new("404 Not Found", "", ""),
         };
     }
-    let passed = note_order(request).and_then(|replaced| pass_on(request, replaced));
+    let passed = order(request).and_then(|order| {
+        let replaced = order.as_ref().and_then(|order| order.get("replaces")).cloned();
+        let answer = pass_on(request, replaced)?;
+        // Pebble refuses some at random, for their nonce: these come again.
+        if let Some(order) = order.filter(|_| answer.status.starts_with("201")) {
+            note(&order)?;
+        }
+        Ok(answer)
+    });
     passed.unwrap_or_else(|error| Answer::new("502 Bad Gateway", "", format!("{error:#}")))
 }
 
-/// Orders are signed, but not secret. Tells which certificate one is to replace (RFC 9773 section 5).
-fn note_order(request: &Request) -> anyhow::Result<Option<Value>> {
+/// The order that a request makes. Orders are signed, but not secret; they tell which certificate one is to replace
+/// (RFC 9773 section 5).
+fn order(request: &Request) -> anyhow::Result<Option<Value>> {
     let Ok(signed) = serde_json::from_slice::<Value>(&request.body) else { return Ok(None) };
     let payload = signed["payload"].as_str().unwrap_or_default();
     let payload = BASE64_URL_SAFE_NO_PAD.decode(payload)?;
-    let text = String::from_utf8_lossy(&payload);
-    if !text.contains("\"identifiers\"") {
-        return Ok(None);
-    }
+    let order = serde_json::from_slice::<Value>(&payload).unwrap_or_default();
+    Ok(order.get("identifiers").is_some().then_some(order))
+}
+
+fn note(order: &Value) -> anyhow::Result<()> {
     let file = OpenOptions::new().create(true).append(true).open(format!("{FOLDER}/{ORDERS}"));
-    writeln!(file?, "{text}")?;
-    let order: Value = serde_json::from_str(&text)?;
-    Ok(order.get("replaces").cloned())
+    Ok(writeln!(file?, "{order}")?)
 }
 
 /// What Pebble answers. It makes its URLs from the request's host, so that all of them lead here again.
