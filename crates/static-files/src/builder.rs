@@ -243,7 +243,6 @@ impl Builder {
         };
         let codings: &[_] = if self.precompressed { &SIBLINGS } else { &[] };
         let options = Options {
-            symlinks: self.symlinks,
             hidden_files: self.hidden_files,
             index: self.index,
             listing: self.listing,

@@ -6,6 +6,7 @@ use std::sync::{
 };
 use std::time::Duration;
 
+#[cfg(unix)]
 use rustix::time::{ClockId, clock_gettime};
 
 /// A clock that stands still until it is told to move, for tests of what happens "a second later".
@@ -38,18 +39,29 @@ impl Clock {
     /// Milliseconds since some fixed point.
     pub(crate) fn now(&self) -> u64 {
         match self {
-            Self::Coarse => {
-                let time = clock_gettime(COARSE);
-                let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-                let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-                seconds * 1000 + nanos / 1_000_000
-            }
+            Self::Coarse => coarse(),
             Self::Manual(clock) => clock.0.load(Ordering::Relaxed),
         }
     }
 }
 
+#[cfg(unix)]
+fn coarse() -> u64 {
+    let time = clock_gettime(COARSE);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
+    seconds * 1000 + nanos / 1_000_000
+}
+
+/// Counted from the first call.
+#[cfg(not(unix))]
+fn coarse() -> u64 {
+    static BEGIN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let begin = BEGIN.get_or_init(std::time::Instant::now);
+    u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(target_os = "linux")]
 const COARSE: ClockId = ClockId::MonotonicCoarse;
-#[cfg(not(target_os = "linux"))]
+#[cfg(all(unix, not(target_os = "linux")))]
 const COARSE: ClockId = ClockId::Monotonic;

@@ -16,7 +16,6 @@ use hearth_http_core::{
 use smallvec::SmallVec;
 
 use crate::{
-    Symlinks,
     builder::Builder,
     cache::{Cache, Local},
     clock::Clock,
@@ -50,7 +49,6 @@ pub(crate) struct Site {
 
 #[derive(Debug)]
 pub(crate) struct Options {
-    pub(crate) symlinks: Symlinks,
     pub(crate) hidden_files: bool,
     pub(crate) index: Vec<String>,
     pub(crate) listing: bool,
@@ -151,8 +149,8 @@ impl Site {
             && let Ok((directory, metadata)) = self.root.find(key)
             && metadata.is_dir()
         {
-            let Options { hidden_files, symlinks, .. } = self.options;
-            return Ok(listing::list(&directory, req.path(), hidden_files, symlinks));
+            let hidden = self.options.hidden_files;
+            return Ok(listing::list(&self.root, &directory, key, req.path(), hidden));
         }
         let Some(fallback) = &self.options.fallback else { return Err(StatusCode::NOT_FOUND) };
         let (content_type, is_known) = media::content_type(key, &self.presentation.media_types);

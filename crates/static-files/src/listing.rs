@@ -8,76 +8,35 @@ use std::{
 
 use hearth_http_core::{HeaderValue, Response, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use rustix::fs::{AtFlags, FileType, statat};
 
-use crate::{path, root::Symlinks};
+use crate::root::{Entry, Root};
 
-struct Entry {
-    name: String,
-    is_directory: bool,
-    len: u64,
-    modified: Option<u64>,
-}
-
-/// Lists `directory`, which is what the request path `shown` (raw, ending with a slash) leads to.
+/// Lists `directory`, which was found at `key` beneath `root`, and which the request path `shown` (raw, ending with a
+/// slash) leads to.
 ///
 /// Only what could be served is listed. Reads the directory on the calling thread, at most
 /// [`ENTRY_COUNT_MAX`] entries of it.
-pub(crate) fn list(directory: &File, shown: &str, hidden: bool, symlinks: Symlinks) -> Response {
-    let (entries, is_complete) = match read(directory, hidden, symlinks) {
+pub(crate) fn list(
+    root: &Root,
+    directory: &File,
+    key: &str,
+    shown: &str,
+    hidden: bool,
+) -> Response {
+    let (mut entries, is_complete) = match root.entries(directory, key, hidden, ENTRY_COUNT_MAX) {
         Ok(read) => read,
         Err(error) => {
             tracing::warn!(%error, path = shown, "the directory cannot be listed");
             return Response::status_text(hearth_http_core::StatusCode::INTERNAL_SERVER_ERROR);
         }
     };
-    Response::html(render(shown, &entries, is_complete))
-        .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
-        .with_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
-}
-
-fn read(
-    directory: &File,
-    hidden: bool,
-    symlinks: Symlinks,
-) -> rustix::io::Result<(Vec<Entry>, bool)> {
-    let mut entries = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().to_str() else { continue };
-        if path::check_segment(name, hidden).is_err() || matches!(name, "." | "..") {
-            continue;
-        }
-        if entries.len() == ENTRY_COUNT_MAX {
-            return Ok((entries, false));
-        }
-        let mut flags = AtFlags::SYMLINK_NOFOLLOW;
-        let is_link = entry.file_type() == FileType::Symlink;
-        match symlinks {
-            Symlinks::Deny if is_link => continue,
-            Symlinks::Follow => flags = AtFlags::empty(),
-            _ => {}
-        }
-        let Ok(stat) = statat(directory, name, flags) else { continue };
-        let file_type = FileType::from_raw_mode(stat.st_mode);
-        let is_directory = file_type == FileType::Directory;
-        // Where a link leads is not looked into: it may be outside. Its target is checked when it is opened.
-        let is_content = is_directory || file_type == FileType::RegularFile || is_link;
-        if !is_content {
-            continue;
-        }
-        entries.push(Entry {
-            name: name.to_owned(),
-            is_directory,
-            len: u64::try_from(stat.st_size).unwrap_or_default(),
-            modified: u64::try_from(stat.st_mtime).ok().filter(|_| !is_link),
-        });
-    }
     entries.sort_by(|a, b| {
         let key = |entry: &Entry| (!entry.is_directory, entry.name.to_lowercase());
         key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
     });
-    Ok((entries, true))
+    Response::html(render(shown, &entries, is_complete))
+        .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
+        .with_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
 }
 
 fn render(shown: &str, entries: &[Entry], is_complete: bool) -> String {

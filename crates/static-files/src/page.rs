@@ -3,7 +3,6 @@
 use std::{
     fs::{File, Metadata},
     io,
-    os::unix::fs::{FileExt, MetadataExt},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -388,7 +387,9 @@ impl Source {
 }
 
 impl Stamp {
+    #[cfg(unix)]
     fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -396,6 +397,18 @@ impl Stamp {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    /// Elsewhere files have no numbers; a file that is replaced has another time of birth.
+    #[cfg(not(unix))]
+    fn of(metadata: &Metadata) -> Self {
+        let since = |time: io::Result<SystemTime>| {
+            let since = time.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let since = since.unwrap_or_default();
+            (since.as_secs().cast_signed(), i64::from(since.subsec_nanos()))
+        };
+        let (modified, changed) = (since(metadata.modified()), since(metadata.created()));
+        Self { device: 0, inode: 0, len: metadata.len(), modified, changed }
     }
 
     /// Strong enough: a file that is replaced gets another inode, one that is rewritten another time.
@@ -421,6 +434,13 @@ fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+fn read_at(file: &File, room: &mut [u8], offset: u64) -> io::Result<usize> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_at(file, room, offset);
+    #[cfg(windows)]
+    return std::os::windows::fs::FileExt::seek_read(file, room, offset);
+}
+
 /// The whole file, whatever its size is by now; `len` is a good guess.
 fn read(file: &File, len: u64) -> io::Result<Bytes> {
     let mut bytes = vec![0; usize::try_from(len).unwrap_or_default() + 1];
@@ -432,7 +452,7 @@ fn read(file: &File, len: u64) -> io::Result<Bytes> {
             bytes.resize(bytes.len() * 2, 0);
             continue;
         };
-        match file.read_at(space, filled as u64) {
+        match read_at(file, space, filled as u64) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

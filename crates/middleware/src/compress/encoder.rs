@@ -1,6 +1,6 @@
 //! The encoders: at once, from memory to memory, or piece by piece.
 
-use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt};
+use std::{cell::RefCell, fs::File, io};
 
 use compu::{
     EncodeOp, EncodeStatus, Encoder as _,
@@ -73,9 +73,27 @@ pub(crate) fn file_at_once(
 ) -> io::Result<Option<Vec<u8>>> {
     THREAD.with_borrow_mut(|thread| {
         thread.content.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
-        file.read_exact_at(&mut thread.content, offset)?;
+        read_exact_at(file, &mut thread.content, offset)?;
         Ok(thread.desk.encode(coding, levels, &thread.content))
     })
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, content: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, content, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut content: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !content.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, content, offset)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        content = content.split_at_mut(read).1;
+        offset += read as u64;
+    }
+    Ok(())
 }
 
 thread_local! {

@@ -1,4 +1,4 @@
-//! Opens files beneath one directory and nowhere else.
+//! By handles of directories: what is checked is what is opened, whatever others rename meanwhile.
 
 use std::{
     fs::{File, Metadata},
@@ -12,34 +12,11 @@ use parking_lot::RwLock;
 #[cfg(target_os = "linux")]
 use rustix::fs::ResolveFlags;
 use rustix::{
-    fs::{CWD, Mode, OFlags},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, statat},
     io::Errno,
 };
 
-/// Which symbolic links beneath the root are followed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Symlinks {
-    /// None: a path with a symbolic link in it does not exist.
-    Deny,
-    /// All, wherever they lead. Whoever can create a link beneath the root can publish any file that the
-    /// server may read.
-    Follow,
-    /// Those that stay within the root. The default.
-    #[default]
-    WithinRoot,
-}
-
-/// Why a path cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    #[error("no such file beneath the root")]
-    NotFound,
-    #[error("the file may not be read by the server")]
-    Denied(#[source] io::Error),
-    #[error("the file cannot be opened")]
-    Failed(#[source] io::Error),
-}
+use super::{Entry, OpenError, Symlinks, is_listed};
 
 /// The root directory, opened, and how paths beneath it are resolved.
 #[derive(Debug)]
@@ -113,6 +90,50 @@ impl Root {
             return Err(OpenError::NotFound);
         }
         Ok((file, metadata))
+    }
+
+    /// What is in a directory that was found, at most `count_max` of it, and whether that is all. Only what could be
+    /// served is listed.
+    pub(crate) fn entries(
+        &self,
+        directory: &File,
+        _path: &str,
+        hidden: bool,
+        count_max: usize,
+    ) -> io::Result<(Vec<Entry>, bool)> {
+        let mut entries = Vec::new();
+        for entry in rustix::fs::Dir::read_from(directory)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if !is_listed(name, hidden) {
+                continue;
+            }
+            if entries.len() == count_max {
+                return Ok((entries, false));
+            }
+            let mut flags = AtFlags::SYMLINK_NOFOLLOW;
+            let is_link = entry.file_type() == FileType::Symlink;
+            match self.symlinks {
+                Symlinks::Deny if is_link => continue,
+                Symlinks::Follow => flags = AtFlags::empty(),
+                _ => {}
+            }
+            let Ok(stat) = statat(directory, name, flags) else { continue };
+            let file_type = FileType::from_raw_mode(stat.st_mode);
+            let is_directory = file_type == FileType::Directory;
+            // Where a link leads is not looked into: it may be outside. Its target is checked when it is opened.
+            let is_content = is_directory || file_type == FileType::RegularFile || is_link;
+            if !is_content {
+                continue;
+            }
+            entries.push(Entry {
+                name: name.to_owned(),
+                is_directory,
+                len: u64::try_from(stat.st_size).unwrap_or_default(),
+                modified: u64::try_from(stat.st_mtime).ok().filter(|_| !is_link),
+            });
+        }
+        Ok((entries, true))
     }
 
     fn resolve(&self, directory: &OwnedFd, path: &str) -> Result<OwnedFd, OpenError> {
@@ -237,79 +258,3 @@ const READ: OFlags =
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 #[cfg(target_os = "linux")]
 const RETRY_COUNT: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::symlink};
-
-    use super::{Root, Symlinks};
-
-    /// What each policy makes of each path, with and without `openat2`.
-    #[test]
-    fn policies() {
-        let outside = tempfile::tempdir().expect("a directory");
-        fs::write(outside.path().join("secret"), "secret").expect("a file");
-        let root = tempfile::tempdir().expect("a directory");
-        let at = |name: &str| root.path().join(name);
-        fs::create_dir_all(at("d/e")).expect("directories");
-        fs::write(at("d/file"), "file").expect("a file");
-        symlink("file", at("d/relative")).expect("a link");
-        symlink("../d/file", at("d/upward")).expect("a link");
-        symlink(at("d/file"), at("absolute")).expect("a link");
-        symlink("d", at("directory")).expect("a link");
-        symlink(outside.path().join("secret"), at("out")).expect("a link");
-        symlink(outside.path(), at("outdir")).expect("a link");
-        symlink("../../../../../../../../etc/passwd", at("d/climb")).expect("a link");
-        symlink("loop", at("loop")).expect("a link");
-        symlink("/proc/self/root", at("magic")).expect("a link");
-        let rows = [
-            ("d/file", true, true, true),
-            ("d/missing", false, false, false),
-            ("d/file/", false, false, false),
-            ("d/file/x", false, false, false),
-            ("d", true, true, true),
-            ("d/", true, true, true),
-            ("", true, true, true),
-            ("d/relative", false, true, true),
-            ("d/upward", false, true, true),
-            ("absolute", false, true, true),
-            ("directory/file", false, true, true),
-            ("directory/", false, true, true),
-            ("out", false, false, true),
-            ("outdir/secret", false, false, true),
-            ("d/climb", false, false, true),
-            ("loop", false, false, false),
-            ("magic/etc/passwd", false, false, true),
-        ];
-        for (path, deny, within, follow) in rows {
-            for (symlinks, want) in
-                [(Symlinks::Deny, deny), (Symlinks::WithinRoot, within), (Symlinks::Follow, follow)]
-            {
-                let open = || Root::open(root.path(), symlinks, 0).expect("a root");
-                for root in [open(), open().without_kernel()] {
-                    let found = root.find(path).is_ok();
-                    assert_eq!(found, want, "{path:?}, {symlinks:?}, kernel {}", root.kernel);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_replaced_root_is_noticed() {
-        let parent = tempfile::tempdir().expect("a directory");
-        for release in ["1", "2"] {
-            fs::create_dir(parent.path().join(release)).expect("a directory");
-        }
-        fs::write(parent.path().join("2/new"), "").expect("a file");
-        let link = parent.path().join("current");
-        symlink("1", &link).expect("a link");
-        let root = Root::open(&link, Symlinks::Deny, 0).expect("a root");
-        fs::remove_file(&link).expect("the link");
-        root.refresh(1000, 1000); // no root at all: the old one stays
-        symlink("2", &link).expect("a link");
-        root.refresh(1999, 1000);
-        assert!(root.find("new").is_err(), "checked only once a second");
-        root.refresh(2000, 1000);
-        assert!(root.find("new").is_ok());
-    }
-}
