@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// Names of the targets.
-pub const TARGETS: [&str; 7] = ["jb1", "json", "key", "manifest", "query", "segment", "wal"];
+pub const TARGETS: [&str; 8] =
+    ["jb1", "json", "key", "manifest", "query", "segment", "text", "wal"];
 
 /// Runs a target on untrusted bytes.
 ///
@@ -32,6 +33,7 @@ pub fn run_target(name: &str, bytes: &[u8]) {
         }
         "query" => query_target(bytes),
         "segment" => segment_target(bytes),
+        "text" => crate::text::probe::try_bytes(bytes),
         "wal" => wal_target(bytes),
         _ => panic!("no target {name}"),
     }
@@ -47,6 +49,7 @@ pub fn sample(name: &str) -> Vec<u8> {
         "key" => crate::Id::tuple(&["a\0b".into(), 7.into(), u64::MAX.into()]).0,
         "query" => QUERY.to_vec(),
         "segment" => segment_image(),
+        "text" => crate::text::probe::SAMPLE.to_vec(),
         _ => {
             let vfs = small_store();
             let path =
@@ -93,7 +96,8 @@ pub fn mutate(sample: &[u8], seed: u64) -> Vec<u8> {
 /// Something of every language, in one object.
 const QUERY: &[u8] = br#"{"$or":[{"a":{"$in":[1,"x"]}},{"b.c":{"$not":{"$regex":"^x+$"}}}],
 "a":{"$elemMatch":{"$gt":1,"$type":"number"}},"$expr":{"$gt":[{"$add":["$f",1]},"$g"]},
-"$set":{"b.c":[1]},"$push":{"a":{"$each":[1],"$slice":2,"$sort":-1}},"$pull":{"a":{"$gte":2}},
+"$set":{"b.c":[1]},"$inc":{"a.$[e]":1,"a.$[].b":2,"a.$":3},"$setOnInsert":{"_id":4},
+"$push":{"a":{"$each":[1],"$slice":2,"$sort":-1}},"$pull":{"a":{"$gte":2}},
 "$group":{"_id":"$d","n":{"$sum":"$f"}},"$unwind":{"path":"$a"},"op":"add","path":"/b/c","value":1}"#;
 
 /// Any JSON is tried as everything that is JSON; what parses runs on the sample document.
@@ -121,6 +125,12 @@ fn query_target(bytes: &[u8]) {
             let again = jb1::parse(&text, &limits).expect("what is printed is JSON");
             assert_eq!(again, after, "an update writes other bytes than the parser");
         }
+    }
+    let filter = crate::Filter::from_json(&value).unwrap_or_default();
+    if let Ok(update) = crate::Update::from_json(&value) {
+        let _ = update.insert_json(&filter);
+        let update = update.clone().array_filters(&serde_json::json!([value])).unwrap_or(update);
+        let _ = update.apply_json_found_by(&filter, &serde_json::json!({"a": [1, {"b": 2}]}));
     }
     if let Ok(projection) = crate::Projection::from_json(&value) {
         let _ = projection.apply(&document);

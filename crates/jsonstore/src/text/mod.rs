@@ -19,6 +19,8 @@ mod list;
 mod pages;
 mod part;
 mod plan;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod probe;
 mod query;
 mod registry;
 mod roster;
