@@ -4,6 +4,7 @@ mod errors;
 mod faults;
 mod history;
 mod live;
+mod load;
 
 use std::{
     collections::BTreeMap,
