@@ -2,7 +2,7 @@
 
 mod cert;
 mod check;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod db;
 mod ddns;
 mod doctor;
@@ -58,7 +58,7 @@ enum Command {
     /// Look at a site from outside, or at those who ask
     Probe(probe::ProbeArgs),
     /// Look into a document store, change it, verify it, back it up; `hearth db DIR shell` for many commands
-    #[cfg(unix)]
+    #[cfg(target_os = "linux")]
     Db(Box<hearth_jsonstore::cli::Arguments>),
     /// Print a part of the manual that is made from the program itself
     Reference(ReferenceArgs),
@@ -188,7 +188,7 @@ pub fn main() -> ExitCode {
         Command::Ddns(args) => ddns::run(&args, color),
         Command::PortMap(args) => port_map::run(&args),
         Command::Probe(args) => probe::run(&args),
-        #[cfg(unix)]
+        #[cfg(target_os = "linux")]
         Command::Db(args) => db::run(*args),
         Command::Reference(args) => {
             say(&reference::text(args.part));
@@ -200,9 +200,9 @@ pub fn main() -> ExitCode {
 
 /// What this process was given, put in the order in which clap understands it.
 fn arguments() -> Vec<OsString> {
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no `db`"))]
+    #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "there is no `db`"))]
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    #[cfg(unix)]
+    #[cfg(target_os = "linux")]
     if let [_, command, rest @ ..] = &mut arguments[..]
         && *command == "db"
     {

@@ -34,7 +34,7 @@ fn help_and_mistakes() {
 }
 
 /// The commands of `jsonstore`, which has tests of its own.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn a_document_store_is_looked_into() {
     let dir = tempfile::tempdir().unwrap();
