@@ -2,14 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use super::{
     BackupError, BackupOptions, BackupProgress, BackupStep,
     archive::read_log_header,
-    pack::{HashedFile, PIECE_BYTES, PackHeader, PackKind, PackWriter, Written},
+    pack::{HashedFile, PackHeader, PackKind, PackWriter, Written},
     record::{BackupInfo, BackupKind, FILE, FileRecord, Record},
     repository::{Repository, remove_tree},
 };
@@ -25,6 +25,10 @@ use crate::{
     vfs::{OpenMode, read_exact_at, write_all_at},
     wal::{self, Walk},
 };
+
+/// Bytes between two looks at the limits. Smaller than a piece: a core that hashes a whole one keeps
+/// commits waiting for a millisecond.
+const STEP_BYTES: usize = 128 << 10;
 
 /// What a backup did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +81,7 @@ pub(crate) fn create(
         name,
         parent,
         pin,
-        throttle: Throttle::new(options.bytes_per_second_max),
+        throttle: Throttle::new(options),
         files: Vec::new(),
         counts: [0; 3],
         log_bytes: 0,
@@ -224,8 +228,8 @@ impl Job<'_> {
         };
         let name = format!("wal/{number:06}.log");
         let mut pack = self.create_pack(&name, &head)?;
-        for piece in image.chunks(PIECE_BYTES) {
-            self.throttle.take(piece.len(), &*self.repository.env);
+        for piece in image.chunks(STEP_BYTES) {
+            self.throttle.take(piece.len(), self.core, &*self.repository.env);
             pack.put(piece)?;
         }
         let written = pack.finish()?;
@@ -273,8 +277,8 @@ impl Job<'_> {
         let mut hasher = blake3::Hasher::new();
         let mut at = 0;
         while at < body {
-            let length = (body - at).min(PIECE_BYTES as u64) as usize;
-            self.throttle.take(length, &*self.repository.env);
+            let length = (body - at).min(STEP_BYTES as u64) as usize;
+            self.throttle.take(length, self.core, &*self.repository.env);
             let mut piece = vec![0; length];
             read_exact_at(&*source, &mut piece, at).map_err(|e| Error::io("read", &path, e))?;
             hasher.update(&piece);
@@ -416,21 +420,32 @@ impl Sink {
 /// Limits how fast bytes are copied, so that commits get their share of the disk.
 struct Throttle {
     bytes_per_second_max: u64,
+    busy_bytes_per_second_max: u64,
+    /// Commits until the last step.
+    commits: u64,
     /// What was copied is paid for at this time, on the monotonic clock.
     paid_at: Duration,
 }
 
 impl Throttle {
-    fn new(bytes_per_second_max: u64) -> Self {
-        Self { bytes_per_second_max, paid_at: Duration::ZERO }
+    fn new(options: &BackupOptions) -> Self {
+        Self {
+            bytes_per_second_max: options.bytes_per_second_max,
+            busy_bytes_per_second_max: options.busy_bytes_per_second_max,
+            commits: 0,
+            paid_at: Duration::ZERO,
+        }
     }
 
-    fn take(&mut self, bytes: usize, env: &dyn Env) {
-        if self.bytes_per_second_max == 0 || !env.has_threads() {
-            return;
-        }
+    fn take(&mut self, bytes: usize, core: &Core, env: &dyn Env) {
+        let commits = core.log.commits.load(Ordering::Relaxed);
+        let is_busy = std::mem::replace(&mut self.commits, commits) != commits;
+        let limits =
+            [Some(self.bytes_per_second_max), is_busy.then_some(self.busy_bytes_per_second_max)];
+        let limit = limits.into_iter().flatten().filter(|limit| *limit > 0).min();
+        let Some(limit) = limit.filter(|_| env.has_threads()) else { return };
         let now = env.now();
-        let nanos = bytes as u64 * 1_000_000_000 / self.bytes_per_second_max;
+        let nanos = bytes as u64 * 1_000_000_000 / limit;
         self.paid_at = self.paid_at.max(now) + Duration::from_nanos(nanos);
         std::thread::sleep(self.paid_at - now);
     }

@@ -64,6 +64,9 @@ pub struct BackupOptions {
     pub link: bool,
     /// Bytes copied per second at most; 0 is no limit. Default: 128 MiB.
     pub bytes_per_second_max: u64,
+    /// The same while others commit, who wait for the processor and the disk that a backup takes; 0
+    /// is no limit but the other one. Default: 32 MiB.
+    pub busy_bytes_per_second_max: u64,
 }
 
 impl BackupOptions {
@@ -75,6 +78,7 @@ impl BackupOptions {
             key: None,
             link: false,
             bytes_per_second_max: 128 << 20,
+            busy_bytes_per_second_max: 32 << 20,
         }
     }
 }
