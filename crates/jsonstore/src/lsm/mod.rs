@@ -50,9 +50,15 @@ impl Levels {
             .flat_map(|(level, list)| list.iter().map(move |s| (level, s)))
     }
 
-    /// The segments of a sorted level that touch a range of full keys.
+    /// The segments of a level that touch a range of full keys. Those of level 0 are in no order.
     pub(crate) fn overlapping(&self, level: usize, min: &[u8], max: &[u8]) -> Vec<Arc<Segment>> {
         let all = &self.levels[level];
+        if level == 0 {
+            let touches = |s: &&Arc<Segment>| {
+                s.info.max_key.as_slice() >= min && s.info.min_key.as_slice() <= max
+            };
+            return all.iter().filter(touches).cloned().collect();
+        }
         let from = all.partition_point(|s| s.info.max_key.as_slice() < min);
         let to = all.partition_point(|s| s.info.min_key.as_slice() <= max);
         all.get(from..to).unwrap_or_default().to_vec()
