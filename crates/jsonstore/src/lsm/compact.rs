@@ -328,6 +328,27 @@ mod tests {
     }
 
     #[test]
+    fn level_0_is_in_no_order() {
+        let between = |number, min: u8, max: u8| {
+            let mut segment = Arc::into_inner(segment(number, 1)).unwrap();
+            (segment.info.min_key, segment.info.max_key) = (vec![min], vec![max]);
+            Arc::new(segment)
+        };
+        let mut levels = Levels::default();
+        levels.levels[0] = vec![between(4, 6, 7), between(3, 0, 9), between(2, 1, 2)];
+        levels.levels[1] = vec![between(5, 1, 2), between(6, 3, 5), between(7, 6, 8)];
+        let touched = |level, min: u8, max: u8| -> Vec<u64> {
+            let found = levels.overlapping(level, &[min], &[max]);
+            found.iter().map(|segment| segment.info.number).collect()
+        };
+        assert_eq!(touched(0, 1, 1), [3, 2]);
+        assert_eq!(touched(0, 3, 6), [4, 3]);
+        assert_eq!(touched(0, 8, 9), [3]);
+        assert_eq!(touched(1, 2, 3), [5, 6]);
+        assert_eq!(touched(1, 9, 9), [0; 0]);
+    }
+
+    #[test]
     fn levels_above_the_last_hold_a_part_of_it() {
         let mut levels = Levels::default();
         let targets = |levels: &Levels| [1, 2, 3, 4].map(|level| target_bytes(levels, level, 128));
