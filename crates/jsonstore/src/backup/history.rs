@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -180,20 +181,38 @@ impl Sources<'_> {
                 let pack = PackReader::open(self.vfs(), path, name, key)?;
                 pack.read_all(self.record.log_file_bytes)?
             }
-            Source::Raw(path) => {
-                let image = read_file(self.vfs(), path).map_err(|e| Error::io("read", path, e))?;
-                let config = self.config(PathBuf::new());
-                let header = wal::read_header(&config, piece.number, &image);
-                // The store may have begun to use the file again.
-                if header.is_none_or(|h| h.key_salt != piece.copy.header.identity) {
-                    let found = piece.number;
-                    return Err(BackupError::MissingLog { after: found - 1, found }.into());
-                }
-                image
-            }
+            Source::Raw(path) => match self.read_live(piece, path)? {
+                Some(image) => image,
+                None => self.read_archived(piece)?,
+            },
         };
         image.truncate(piece.cut.saturating_sub(base).min(image.len() as u64) as usize);
         Ok(image)
+    }
+
+    /// `None` if the store has let the file go meanwhile, or begun to use it again.
+    fn read_live(&self, piece: &Piece, path: &Path) -> Result<Option<Vec<u8>>> {
+        let image = match read_file(self.vfs(), path) {
+            Ok(image) => image,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("read", path, e)),
+        };
+        let header = wal::read_header(&self.config(PathBuf::new()), piece.number, &image);
+        Ok(header.is_some_and(|h| h.key_salt == piece.copy.header.identity).then_some(image))
+    }
+
+    /// What a store with an archive lets go is in there by then.
+    fn read_archived(&self, piece: &Piece) -> Result<Vec<u8>> {
+        let number = piece.number;
+        if let Some(dir) = self.archive {
+            let (path, name) = (archive::path(dir, number), archive::file_name(number));
+            let pack =
+                PackReader::open(self.vfs(), &path, &format!("archive/{name}"), self.archive_key)?;
+            if pack.header.identity == piece.copy.header.identity {
+                return pack.read_all(self.record.log_file_bytes);
+            }
+        }
+        Err(BackupError::MissingLog { after: number.saturating_sub(1), found: number }.into())
     }
 
     /// Follows the log from the backup to the moment that is asked for.

@@ -176,3 +176,54 @@ fn commits_never_wait_for_a_backup() {
         block_on(restored.verify()).unwrap();
     }
 }
+
+/// The log of a store in use: what it lets go between two looks is read from the archive.
+#[test]
+fn the_log_may_go_while_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, archive) = (dir.path().join("backups"), dir.path().join("archive"));
+    let mut options = Options::new(dir.path().join("store"));
+    options.wal_file_bytes = 1 << 20;
+    options.archive = Some(Archive::new(&archive));
+    let store = block_on(Store::open(options)).unwrap();
+    let c = store.collection("c").unwrap();
+    block_on(c.put(&document(0, 0))).unwrap();
+    block_on(store.backup(BackupOptions::new(&folder))).unwrap();
+    let archived = || std::fs::read_dir(&archive).map_or(0, Iterator::count);
+    let begun = Instant::now();
+    let mut last = 0;
+    while archived() < 3 {
+        last += 1;
+        block_on(c.put(&document(last, 0))).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing is archived");
+    }
+    for (name, with_archive) in [("kept", true), ("lost", false)] {
+        let log = dir.path().join(format!("{name}-log"));
+        std::fs::create_dir_all(log.join("wal")).unwrap();
+        for file in std::fs::read_dir(dir.path().join("store/wal")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), log.join("wal").join(file.file_name())).unwrap();
+        }
+        let mut restore = RestoreOptions::new(dir.path().join(name));
+        restore.to = RestorePoint::Latest;
+        restore.archive = with_archive.then(|| archive.clone());
+        restore.log = Some(log.clone());
+        let goes = log.join("wal/000002.wal");
+        assert!(goes.exists());
+        let let_go = move |progress: hearth_jsonstore::BackupProgress| {
+            if progress.step == hearth_jsonstore::BackupStep::Log {
+                let _ = std::fs::remove_file(&goes);
+            }
+        };
+        let done = block_on(Backups::new(&folder).restore_with_progress(restore, let_go));
+        if with_archive {
+            done.unwrap();
+            let restored = block_on(Store::open(Options::new(dir.path().join(name)))).unwrap();
+            let c = restored.collection("c").unwrap();
+            assert!(block_on(c.get(last)).unwrap().is_some());
+        } else {
+            let error = done.unwrap_err().to_string();
+            assert!(error.contains("log"), "{error}");
+        }
+    }
+}
