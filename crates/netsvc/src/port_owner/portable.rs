@@ -6,9 +6,13 @@ use listeners::Protocol;
 
 use super::{PortOwner, clean};
 
+/// Processes come and go while they are looked through, which may hide the one that is looked for.
+const LOOKS: u32 = 5;
+
 pub(super) fn find(address: SocketAddr, is_udp: bool) -> Option<PortOwner> {
     let protocol = if is_udp { Protocol::UDP } else { Protocol::TCP };
-    let process = listeners::get_process_by_port(address.port(), protocol).ok()?;
+    let look = |_| listeners::get_process_by_port(address.port(), protocol).ok();
+    let process = (0..LOOKS).find_map(look)?;
     let command = if process.path.is_empty() { &process.name } else { &process.path };
     Some(PortOwner::Process { pid: process.pid, command: clean(command) })
 }
