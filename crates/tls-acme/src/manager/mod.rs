@@ -276,6 +276,8 @@ impl Manager {
     pub async fn run(&self, stop: impl Future<Output = ()>) {
         let work = async {
             loop {
+                // What changed until now this look sees; a second one would order again what a wrong clock calls due.
+                let _ = std::pin::pin!(self.0.changed.notified()).enable();
                 self.tick().await;
                 let wait = self.next_wait().await;
                 tokio::select! {
