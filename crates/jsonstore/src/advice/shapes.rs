@@ -83,7 +83,7 @@ impl Record {
         self.at = now;
     }
 
-    fn waste(&self) -> f64 {
+    pub(super) fn waste(&self) -> f64 {
         self.examined - self.returned
     }
 

@@ -19,7 +19,7 @@ use crate::{
 const EXECUTIONS_MIN: f64 = 5.0;
 /// An index has to spare this part of what its queries look at.
 const SPARED_MIN: f64 = 0.5;
-/// What is said of a collection, and of all of them.
+/// Indexes that are thought of for one collection.
 const CANDIDATES_MAX: usize = 16;
 /// An index that nobody used for so long, with the store open, is spoken of.
 const UNUSED_AFTER: Duration = Duration::from_secs(3600);
@@ -107,8 +107,7 @@ impl Core {
 
 /// The indexes for these queries, those that serve several once.
 fn candidates(mut records: Vec<Record>, indexes: &[Arc<BTreeIndex>]) -> Vec<Candidate> {
-    let waste = |record: &Record| record.examined - record.returned;
-    records.sort_by(|a, b| waste(b).total_cmp(&waste(a)).then_with(|| a.text.cmp(&b.text)));
+    records.sort_by(|a, b| b.waste().total_cmp(&a.waste()).then_with(|| a.text.cmp(&b.text)));
     let needs: Vec<(Need, Record)> = records
         .into_iter()
         .filter_map(|record| Some((Need::of(&record.query)?, record)))
