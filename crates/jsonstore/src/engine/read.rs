@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     expiry::Hide,
     jb1,
-    lsm::{MergeIter, Tree},
+    lsm::{MergeBack, MergeIter, Tree},
 };
 
 /// Memory that a thread keeps for the next document.
@@ -246,7 +246,7 @@ impl Core {
         from: &[u8],
         to: Option<&[u8]>,
         snapshot: u64,
-    ) -> Result<crate::lsm::MergeBack> {
+    ) -> Result<MergeBack> {
         let (tree, at) = self.moment(View::Snapshot(snapshot))?;
         tree.range_back(keyspace, from, to, at)
     }

@@ -1,10 +1,12 @@
 //! One index of a collection.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -255,21 +257,25 @@ impl BTreeIndex {
         self.shape.entries(key, document).map_err(unindexable)
     }
 
-    /// The entries of a document that is written. An automatic index refuses none: one that it cannot
-    /// take ends its use, in the record of that document.
-    pub(super) fn entries_of_new(
+    /// The entries of a document as it becomes and as it was. An automatic index refuses no document:
+    /// one that it cannot take ends its use, in the record of that document.
+    pub(super) fn entries_of_change(
         &self,
-        key: &Bytes,
-        document: &[u8],
+        change: &Change<'_>,
         effects: &mut Effects,
-    ) -> Result<Entries> {
-        match self.entries(key, document) {
+    ) -> Result<(Entries, Entries)> {
+        let of = |image: Option<&[u8]>| {
+            image.map_or_else(|| Ok(Entries::default()), |image| self.entries(change.key, image))
+        };
+        let new = match of(change.new) {
             Err(Error::Unindexable { .. }) if self.definition.automatic => {
                 self.note_multikey(INCOMPLETE, effects);
-                Ok(Entries::default())
+                Entries::default()
             }
-            other => other,
-        }
+            new => new?,
+        };
+        // What is stored could be indexed when it came, or the index would be of no use.
+        Ok((new, of(change.old).unwrap_or_default()))
     }
 
     /// Keys of the marks that say that arrays were met.
@@ -315,15 +321,7 @@ impl BTreeIndex {
 
 impl Follower for BTreeIndex {
     fn follow(&self, change: &Change<'_>, effects: &mut Effects) -> Result<()> {
-        let mut new = match change.new {
-            Some(document) => self.entries_of_new(change.key, document, effects)?,
-            None => Entries::default(),
-        };
-        // What is stored could be indexed when it came, or the index would be of no use.
-        let old = match change.old {
-            Some(document) => self.entries(change.key, document).unwrap_or_default(),
-            None => Entries::default(),
-        };
+        let (mut new, old) = self.entries_of_change(change, effects)?;
         if bug("partial_by_old_image") && self.partial.is_some() && old.pairs.is_empty() {
             new = Entries::default();
         }

@@ -10,7 +10,6 @@ use crate::{
     engine::{Core, Sorter},
     error::Result,
     follow::{Change, Effects, Loader, Sink},
-    index::entry::Entries,
 };
 
 #[derive(Debug)]
@@ -35,14 +34,7 @@ impl IndexLoader {
 
 impl Loader for IndexLoader {
     fn add(&mut self, change: &Change<'_>, effects: &mut Effects) -> Result<()> {
-        let new = match change.new {
-            Some(document) => self.index.entries_of_new(change.key, document, effects)?,
-            None => Entries::default(),
-        };
-        let old = match change.old {
-            Some(document) => self.index.entries(change.key, document).unwrap_or_default(),
-            None => Entries::default(),
-        };
+        let (new, old) = self.index.entries_of_change(change, effects)?;
         if let Some(field) = new.multikey.filter(|field| self.noted >> field & 1 == 0) {
             self.noted |= 1 << field;
             self.index.note_multikey(field, effects);

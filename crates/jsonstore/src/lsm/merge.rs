@@ -129,9 +129,7 @@ impl Source {
             }
         }
     }
-}
 
-impl Source {
     /// Visits the next key after `last` that exists in a snapshot, where there is no other source
     /// and nothing has to be copied; `false` at the end.
     fn next_visible(

@@ -35,8 +35,9 @@ impl Metrics {
 }
 
 impl Store {
-    /// `metrics`, `health`, `slow` queries, `advice` of the last minute, and what was `recent` since an earlier reading: what
-    /// [`crate::Options::report`] writes. The reading that it is made of comes with it.
+    /// `metrics`, `health`, `slow` queries, `advice` of the last minute, and what was `recent` since an
+    /// earlier reading: what [`crate::Options::report`] writes. The reading that it is made of comes
+    /// with it.
     pub fn report(&self, earlier: Option<&Metrics>) -> (Metrics, Value) {
         let (metrics, health) = health::evaluate(self.core());
         let json = report(self.core(), &metrics, &health, earlier);
