@@ -29,7 +29,7 @@ pub(super) fn nobody(facts: &Facts, trouble: Trouble) -> Finding {
     let mut cause = describe(facts, first, trouble, "the certification authority");
     for other in others {
         let Some(trouble) = found(other) else { continue };
-        let who = format!("the fallback {}", host(other));
+        let who = format!("the fallback {}", other.host());
         cause = format!("{cause}; {}", describe(facts, other, trouble, &who));
     }
     say(cause, fix(trouble))
@@ -41,10 +41,10 @@ pub(super) fn not_all(facts: &Facts, trouble: Trouble) -> Finding {
     let good = authorities.iter().find(|authority| found(authority).is_none())?;
     let bad = authorities.iter().find(|authority| found(authority) == Some(trouble))?;
     let is_first = authorities.first().is_some_and(|first| first.name == bad.name);
-    let who = if is_first { host(bad).to_owned() } else { format!("the fallback {}", host(bad)) };
+    let who = if is_first { bad.host().to_owned() } else { format!("the fallback {}", bad.host()) };
     let meanwhile = if is_first { "is asked in its place" } else { "is asked" };
     let cause = describe(facts, bad, trouble, &who);
-    say(format!("{cause}; {} {meanwhile}", host(good)), fix(trouble))
+    say(format!("{cause}; {} {meanwhile}", good.host()), fix(trouble))
 }
 
 /// By how many seconds the clock is ahead of the authorities', where they do not differ among themselves.
@@ -52,12 +52,6 @@ pub(super) fn clock(facts: &Facts) -> Option<i64> {
     let authorities = facts.certificate.authorities.iter();
     // One that is right is enough: a wrong clock of ours would be off from all.
     authorities.filter_map(|one| one.clock_ahead_seconds).min_by_key(|ahead| ahead.unsigned_abs())
-}
-
-/// What people know it by.
-fn host(authority: &AuthorityFacts) -> &str {
-    let url = authority.directory.trim_start_matches("https://");
-    url.split(['/', ':']).next().unwrap_or(url)
 }
 
 fn found(authority: &AuthorityFacts) -> Option<Trouble> {

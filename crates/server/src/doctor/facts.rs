@@ -175,6 +175,14 @@ pub struct AuthorityFacts {
     pub caa_forbids: Option<Vec<String>>,
 }
 
+impl AuthorityFacts {
+    /// The host of its directory, which people know it by.
+    pub(super) fn host(&self) -> &str {
+        let url = self.directory.trim_start_matches("https://");
+        url.split(['/', ':']).next().unwrap_or(url)
+    }
+}
+
 impl Facts {
     /// What is known of a port.
     #[must_use]

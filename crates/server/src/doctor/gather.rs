@@ -391,8 +391,7 @@ async fn examine(acme: &Acme, authority: &Authority, domain: &str) -> AuthorityF
         limited: certificates::limited(acme, authority, domain).await,
         ..AuthorityFacts::default()
     };
-    let host = authority.directory.trim_start_matches("https://").split(['/', ':']).next();
-    facts.caa_identities = vec![registered(host.unwrap_or_default())];
+    facts.caa_identities = vec![registered(facts.host())];
     match directory(authority).await {
         Ok((directory, clock)) => {
             facts.clock_ahead_seconds = clock;
