@@ -44,8 +44,7 @@ impl Env for RealEnv {
     }
 
     fn wall_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        wall_ms()
     }
 
     fn random(&self) -> u64 {
@@ -65,4 +64,10 @@ impl Env for RealEnv {
     fn has_threads(&self) -> bool {
         true
     }
+}
+
+/// Milliseconds since the Unix epoch by this machine's clock.
+pub(crate) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -19,6 +19,7 @@ use self::{
 };
 use super::filter::{ElemMatch, Filter};
 use crate::{
+    env::wall_ms,
     error::{DocumentError, Error, Result},
     jb1::{self, Limits},
     query::Sort,
@@ -417,11 +418,6 @@ pub(crate) fn apply(document: &[u8], update: &Update, limits: &Limits) -> Result
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn merge_patched(target: &[u8], patch: &Value) -> Result<Vec<u8>> {
     merge(target, patch, &Limits::default())
-}
-
-fn wall_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn kept_id(before: &[u8], after: Vec<u8>) -> Result<Vec<u8>> {
