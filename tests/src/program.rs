@@ -18,6 +18,8 @@ use anyhow::{Context as _, bail};
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take to end after a signal.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long what happened may take to stand in the log, which threads of their own write.
+const LOG_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The root of the workspace.
 #[must_use]
@@ -105,6 +107,24 @@ impl Program {
             let _ = file.read_to_string(&mut text);
         }
         text
+    }
+
+    /// What it printed, once that is enough.
+    ///
+    /// # Errors
+    /// When it is not within twenty seconds; with what it printed.
+    pub fn log_until(&self, is_enough: impl Fn(&str) -> bool) -> anyhow::Result<String> {
+        let start = Instant::now();
+        loop {
+            let log = self.log();
+            if is_enough(&log) {
+                return Ok(log);
+            }
+            if start.elapsed() > LOG_TIMEOUT {
+                bail!("something is missing in the log:\n{log}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The process id.

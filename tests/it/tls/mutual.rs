@@ -319,26 +319,18 @@ fn a_closed_site_proves_its_name() {
     let mut command = servers::serve(folder.path());
     command.args(["--log", "info,net=debug"]);
     let program = Program::start(&mut command, tls, &path("hearth.log")).expect("hearth");
-    let start = std::time::Instant::now();
-    while !program.log().contains("a new certificate is in use") {
-        assert!(start.elapsed() < super::PATIENCE, "{}", program.log());
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    program.log_until(|log| log.contains("a new certificate is in use")).expect("a certificate");
     assert_eq!(authority.issued(), 1);
     // In TLS 1.3 the authority is content before the server judges, so that its certificate proves nothing.
-    let is_refused = |server: &Server| server.program.log().contains("the TLS handshake failed");
+    let is_refused = |log: &str| log.contains("the TLS handshake failed");
     let server = Server { program, tls, folder };
-    assert!(!is_refused(&server), "{}", server.program.log());
+    assert!(!is_refused(&server.program.log()), "{}", server.program.log());
     let (chain, key) = (server.path("a.client.pem"), server.path("a.client.key"));
     let shown = ["--cert", text(&chain), "--key", text(&key), "https://closed.test/"];
     let found = curl(&server, &curl_program, "--http2", &shown);
     assert_eq!(found, Some((200, "closed".to_owned())));
     assert_eq!(curl(&server, &curl_program, "--http2", &["https://closed.test/"]), None);
-    let start = std::time::Instant::now();
-    while !is_refused(&server) {
-        assert!(start.elapsed() < super::PATIENCE, "{}", server.program.log());
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    server.program.log_until(is_refused).expect("a refusal");
     let as_authority = ["-alpn", "acme-tls/1"];
     let said = s_client(&server, &openssl, ("closed.test", "closed.test"), &as_authority);
     assert!(!said.contains("HTTP/1.1"), "{said}");

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use hearth_e2e::{
@@ -24,7 +24,7 @@ use rustls::{
 };
 use tempfile::TempDir;
 
-use super::{PATIENCE, connect, get, s_client, text, trust::TrustAll};
+use super::{connect, get, s_client, text, trust::TrustAll};
 use crate::servers;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -92,18 +92,7 @@ impl Office {
 
     /// Orders to read the files, and waits until the log says this once more.
     fn reload(&self, words: &str) {
-        let count = |log: String| log.matches(words).count();
-        let before = count(self.program.log());
-        self.program.signal("HUP").expect("told");
-        self.wait(|| count(self.program.log()) > before);
-    }
-
-    fn wait(&self, is_done: impl Fn() -> bool) {
-        let start = Instant::now();
-        while !is_done() {
-            assert!(start.elapsed() < PATIENCE, "{}", self.program.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        reload(&self.program, words);
     }
 
     fn config(&self, who: &str) -> Arc<ClientConfig> {
@@ -178,6 +167,14 @@ fn own(days: u32) -> String {
     params.self_signed(&key).expect("signed").pem() + &key.serialize_pem()
 }
 
+/// Orders to read the files, and waits until the log says this once more.
+fn reload(program: &Program, words: &str) {
+    let count = |log: &str| log.matches(words).count();
+    let before = count(&program.log());
+    program.signal("HUP").expect("told");
+    program.log_until(|log| count(log) > before).expect(words);
+}
+
 #[test]
 fn who_is_revoked_does_not_come_in_any_more() {
     let Some(openssl) = peers::find("openssl") else { return };
@@ -220,7 +217,8 @@ fn who_is_revoked_does_not_come_in_any_more() {
 
     // Nobody has to say that a file has changed.
     office.put("revoked.pem", &list(&office.authority, &[1], 1));
-    office.wait(|| office.program.log().matches("was read anew").count() == 2);
+    let is_told = |log: &str| log.matches("was read anew").count() == 2;
+    office.program.log_until(is_told).expect("the second line");
     office.check("ada", false, "Ada is revoked");
     office.check("bob", true, "Ada is revoked");
     let said = request(&mut ada).expect("an answer");
@@ -316,16 +314,9 @@ fn a_certificate_is_replaced_while_it_is_served() {
     };
     let replace = |pem: &str, words: &str| {
         let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
-        let count = |log: String| log.matches(words).count();
-        let before = count(server.program.log());
         put(&folder, &name(&server.certificate.chain), pem);
         put(&folder, &name(&server.certificate.key), pem);
-        server.program.signal("HUP").expect("told");
-        let start = Instant::now();
-        while count(server.program.log()) == before {
-            assert!(start.elapsed() < PATIENCE, "no `{words}`: {}", server.program.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        reload(&server.program, words);
     };
     let first = shown(&ask(&["-tls1_3", "-sess_out", text(&session)]));
     let good = own(80);

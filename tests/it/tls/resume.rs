@@ -88,7 +88,7 @@ fn a_session_outlives_the_process() {
     let _ = visitor.server.program.wait();
     servers::restart(&mut visitor.server);
     visitor.check(true, "after being killed");
-    assert!(visitor.server.program.log().contains("resumed"), "{}", visitor.server.program.log());
+    visitor.server.program.log_until(|log| log.contains("resumed")).expect("a line");
 }
 
 #[test]
@@ -171,8 +171,7 @@ fn a_file_that_does_not_fit_is_refused() {
         spoil(&visitor, &visitor.file());
         servers::restart(&mut visitor.server);
         visitor.check(false, what);
-        let log = visitor.server.program.log();
-        assert!(log.contains(words), "{what}: {log}");
+        let log = visitor.server.program.log_until(|log| log.contains(words)).expect(what);
         assert_eq!(log.contains("tickets-refused"), *what != "of yesterday", "{what}: {log}");
         // Its own sessions are resumed, and by the next process, too.
         for version in VERSIONS {
