@@ -5,8 +5,9 @@ mod metrics;
 mod slow;
 
 use std::{
+    cell::RefCell,
     io::{self, Write},
-    sync::{Arc, Mutex},
+    sync::{Arc, Once},
 };
 
 use hearth_jsonstore::{
@@ -30,12 +31,15 @@ fn real(change: impl FnOnce(&mut Options)) -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    static CAPTURED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Captured;
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
+        CAPTURED.with_borrow_mut(|captured| captured.extend(bytes));
         Ok(bytes.len())
     }
 
@@ -45,12 +49,17 @@ impl Write for Captured {
 }
 
 /// What is logged meanwhile by this thread.
+///
+/// One subscriber for the whole process, because a subscriber of one thread is not asked about a
+/// place in the code that another thread comes by first: tracing then thinks that nobody listens.
 fn captured(work: impl FnOnce()) -> String {
-    let captured = Captured::default();
-    let writer = captured.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    tracing::subscriber::with_default(subscriber, work);
-    let logged = captured.0.lock().unwrap().clone();
-    String::from_utf8(logged).unwrap()
+    static SUBSCRIBED: Once = Once::new();
+    SUBSCRIBED.call_once(|| {
+        let subscriber = tracing_subscriber::fmt().with_writer(|| Captured).with_ansi(false);
+        tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
+        tracing::callsite::rebuild_interest_cache();
+    });
+    CAPTURED.take();
+    work();
+    String::from_utf8(CAPTURED.take()).unwrap()
 }
