@@ -51,7 +51,7 @@ pub use crate::redirect::{HttpsOnly, InvalidRedirect, Redirects};
 #[cfg(feature = "request-id")]
 pub use crate::request_id::{AssignRequestId, RequestId};
 #[cfg(feature = "security-headers")]
-pub use crate::security_headers::{InvalidPolicy, SecurityHeaders};
+pub use crate::security_headers::{InvalidPolicy, SecurityHeaders, StrictTransport};
 #[cfg(feature = "timeout")]
 pub use crate::timeout::Timeout;
 

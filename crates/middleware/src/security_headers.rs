@@ -1,5 +1,7 @@
 //! Response fields that tell browsers to be careful.
 
+use std::time::Duration;
+
 use hearth_http_core::{HeaderName, HeaderValue, Middleware, Next, Request, Response, header};
 
 /// Fields that tell browsers to be careful, where the handler did not set them itself.
@@ -12,6 +14,26 @@ pub struct SecurityHeaders {
     always: Vec<(HeaderName, HeaderValue)>,
     /// Sent over TLS only: RFC 6797 §7.2.
     strict_transport: Option<HeaderValue>,
+}
+
+/// For how long a browser that has seen the site over TLS refuses to reach it otherwise (RFC 6797).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrictTransport {
+    /// Counted from each response, in whole seconds. Zero ends what was said before.
+    pub max_age: Duration,
+    /// Also every host beneath this one.
+    pub subdomains: bool,
+    /// Browsers may have it built in, which is asked for at <https://hstspreload.org> and hard to take back.
+    pub preload: bool,
+}
+
+impl StrictTransport {
+    fn value(self) -> Option<HeaderValue> {
+        let subdomains = if self.subdomains { "; includeSubDomains" } else { "" };
+        let preload = if self.preload { "; preload" } else { "" };
+        HeaderValue::try_from(format!("max-age={}{subdomains}{preload}", self.max_age.as_secs()))
+            .ok()
+    }
 }
 
 /// A policy cannot be sent in a header field. The operator has to act.
@@ -31,6 +53,12 @@ impl SecurityHeaders {
             (header::X_XSS_PROTECTION, fixed("0")),
         ];
         Self { always, strict_transport: None }
+    }
+
+    /// None of them, for those who want a single one.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { always: Vec::new(), strict_transport: None }
     }
 
     /// Who may frame the pages: `DENY` or `SAMEORIGIN`; `None` sends nothing.
@@ -54,13 +82,11 @@ impl SecurityHeaders {
         Ok(self.replace(&header::CONTENT_SECURITY_POLICY, Some(value)))
     }
 
-    /// `strict-transport-security` for so many seconds, over TLS only. Off by default: a browser that has seen it
-    /// refuses plain HTTP for that long, and for all subdomains if asked to.
+    /// `strict-transport-security`, over TLS only. Off by default: a browser that has seen it refuses plain HTTP
+    /// for that long.
     #[must_use]
-    pub fn strict_transport(mut self, max_age_seconds: u64, subdomains: bool) -> Self {
-        let subdomains = if subdomains { "; includeSubDomains" } else { "" };
-        self.strict_transport =
-            HeaderValue::try_from(format!("max-age={max_age_seconds}{subdomains}")).ok();
+    pub fn strict_transport(mut self, policy: StrictTransport) -> Self {
+        self.strict_transport = policy.value();
         self
     }
 

@@ -67,6 +67,8 @@ pub const CLIENT_REVOCATIONS: Code =
     Code::new("H-TLS-009", "the lists of revoked clients cannot be used");
 /// Client certificates are required in a way that cannot be kept up.
 pub const CLIENT_AUTH: Code = Code::new("H-TLS-008", "clients would come in without a certificate");
+/// What browsers are told to remember of a site's TLS contradicts itself.
+pub const HSTS: Code = Code::new("H-TLS-010", "browsers are told what they do not take");
 
 /// All of the server, for the manual.
 pub const ALL: &[Code] = &[
@@ -98,6 +100,7 @@ pub const ALL: &[Code] = &[
     CLIENT_AUTHORITIES,
     CLIENT_AUTH,
     CLIENT_REVOCATIONS,
+    HSTS,
 ];
 
 /// What the process ends with.

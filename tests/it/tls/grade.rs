@@ -11,7 +11,6 @@ use crate::servers;
 /// What testssl reports that is none of the server's doing, and why. Everything else above INFO fails the test.
 const ACCEPTED: &[(&str, &str)] = &[
     ("DNS_CAArecord", "localhost has no CAA record; the doctor looks at those of real names"),
-    ("HSTS", "a field of the site, set by its owner: sites whose names may go back to HTTP exist"),
     ("engine_problem", "about the scanner's own OpenSSL: it cannot do GOST"),
     (
         "sessionresumption_ticket",
@@ -34,7 +33,7 @@ fn start() -> Site {
     let tls: SocketAddr = ([127, 0, 0, 1], program::free_port().expect("a port")).into();
     let config = format!(
         "[[listeners]]\naddress = \"{tls}\"\ntls = true\n\n[[sites]]\nroot = {:?}\n\
-         tls = {{ certificate = {:?}, key = {:?} }}\n",
+         tls = {{ certificate = {:?}, key = {:?}, hsts = {{ max_age = \"365d\" }} }}\n",
         text(folder.path()),
         text(&path("cert.pem")),
         text(&path("key.pem")),
@@ -82,6 +81,7 @@ fn testssl_finds_nothing() {
         ("secure_renego", "supported"),
         ("heartbleed", "not vulnerable, no heartbeat extension"),
         ("cipherlist_NULL", "not offered"),
+        ("HSTS_time", "365 days"),
     ] {
         let (_, finding) = found.get(id).unwrap_or_else(|| panic!("no {id} in {found:#?}"));
         assert!(finding.starts_with(want), "{id}: {finding}");

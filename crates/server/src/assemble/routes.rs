@@ -1,7 +1,7 @@
 //! From sites to a router.
 
 use hearth_http_core::{HeaderValue, StatusCode};
-use hearth_middleware::{ErrorPages, HttpsOnly, ResponseHeaders};
+use hearth_middleware::{ErrorPages, HttpsOnly, ResponseHeaders, SecurityHeaders};
 use hearth_router::{BuildError, Redirect, Router, RouterBuilder};
 
 use crate::plan::{Answer, Plan, Site};
@@ -50,6 +50,9 @@ fn around(mut routes: RouterBuilder, site: &Site, https_port: u16) -> RouterBuil
     }
     if let Some(headers) = headers(site) {
         routes = routes.with(headers);
+    }
+    if let Some(policy) = site.strict_transport {
+        routes = routes.with(SecurityHeaders::none().strict_transport(policy));
     }
     if let Some(compress) = &site.compress {
         routes = routes.with(compress.clone());

@@ -174,6 +174,7 @@ fn apply_folder(args: &SourceArgs, folder: &Path, config: &mut Config) {
             certificate: Some(Spanned::unknown(certificate)),
             key: Some(Spanned::unknown(key)),
             client_auth: None,
+            hsts: None,
         })
     });
     if tls.is_some() && config.listeners.is_none() {

@@ -19,5 +19,5 @@ pub use self::{
         AccessFormat, AccessLog, CacheRule, Compression, Config, Encoding, Listener, Log,
         LogFormat, Mount, Protocol, Redirect, Site, Symlinks, Tls, TlsVersion,
     },
-    site_tls::{ClientAuth, ClientAuthMode, SiteTls},
+    site_tls::{ClientAuth, ClientAuthMode, Hsts, SiteTls},
 };

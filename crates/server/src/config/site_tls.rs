@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hearth_config::Spanned;
+use hearth_config::{HumanDuration, Spanned};
 
 use super::describe::{entry, section, words};
 
@@ -15,6 +15,24 @@ section! {
         key: Option<Spanned<PathBuf>> = None,
         /// Which clients are let in; not set: all, without being asked for a certificate.
         client_auth: Option<Spanned<ClientAuth>> = None,
+        /// Browsers that have seen the site over TLS refuse to reach it otherwise; not set: they do not.
+        hsts: Option<Spanned<Hsts>> = None,
+    }
+}
+
+entry! {
+    /// What browsers are told by `strict-transport-security` (HSTS, RFC 6797), over TLS only.
+    pub struct Hsts {
+        required {
+            /// For how long they remember, from their last visit, such as `365d`. `0` makes them forget.
+            max_age: Spanned<HumanDuration>,
+        }
+        optional {
+            /// Whether it is true for every host beneath, too.
+            subdomains: bool,
+            /// Whether browsers may have it built in; wants `subdomains` and a year at least.
+            preload: Option<Spanned<bool>>,
+        }
     }
 }
 

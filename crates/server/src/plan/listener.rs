@@ -149,6 +149,8 @@ fn check_tls(checks: &mut Checks<'_>, config: &Config, listeners: &[Listener]) {
             let help = "add `tls = true` to a listener, such as { address = \":443\", tls = true }";
             let message = if tls.client_auth.is_some() {
                 "the site asks for client certificates, but no listener speaks TLS"
+            } else if tls.hsts.is_some() {
+                "the site is to be reached over TLS only, but no listener speaks TLS"
             } else {
                 "the site has a certificate, but no listener speaks TLS"
             };

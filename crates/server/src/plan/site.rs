@@ -1,10 +1,10 @@
 //! What is served for a host.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use hearth_config::{Diagnostic, Span, Spanned};
 use hearth_http_core::{Bytes, Coding, HeaderName, HeaderValue, StatusCode};
-use hearth_middleware::Compress;
+use hearth_middleware::{Compress, StrictTransport};
 use hearth_net::Certificate;
 use hearth_router::Problem;
 use hearth_static_files::{BuildError, StaticFiles};
@@ -39,6 +39,8 @@ pub struct Site {
     pub compress: Option<Compress>,
     /// Whether requests in the clear are sent to TLS.
     pub redirects_to_https: bool,
+    /// What browsers remember of its TLS.
+    pub strict_transport: Option<StrictTransport>,
     /// Its certificate.
     pub certificate: Option<Certificate>,
     /// Where that was read, to be read again.
@@ -103,6 +105,8 @@ fn one(
     let tls = site.tls.as_ref();
     let certificate = tls.and_then(|tls| certificate::load(checks, tls, &hosts, has_authority));
     let certificate_files = tls.and_then(|tls| certificate::files(checks, tls));
+    let strict_transport = tls.and_then(|tls| tls.hsts.as_ref());
+    let strict_transport = strict_transport.map(|hsts| self::strict_transport(checks, hsts));
     let client_auth = tls.and_then(|tls| tls.client_auth.as_ref());
     let client_auth = client_auth.and_then(|asks| client_auth::load(checks, asks));
     let planned = Site {
@@ -115,6 +119,7 @@ fn one(
         error_pages,
         compress: compress(site),
         redirects_to_https: *site.redirect_to_https,
+        strict_transport,
         certificate,
         certificate_files,
         client_auth,
@@ -382,6 +387,26 @@ fn error_page(root: Option<&Path>, file: &str) -> Result<Bytes, (String, &'stati
         (format!("the error page {shown} cannot be read: {error}"), help)
     })?;
     Ok(content.into())
+}
+
+fn strict_transport(checks: &mut Checks<'_>, hsts: &config::Hsts) -> StrictTransport {
+    /// What those who keep the list for browsers ask for.
+    const PRELOAD_MIN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    let preload = hsts.preload.as_ref();
+    let policy = StrictTransport {
+        max_age: hsts.max_age.get(),
+        subdomains: hsts.subdomains,
+        preload: preload.is_some_and(|preload| **preload),
+    };
+    if let Some(preload) = preload.filter(|_| policy.preload)
+        && (!policy.subdomains || policy.max_age < PRELOAD_MIN)
+    {
+        let message = "browsers do not build this in";
+        let help =
+            "set `subdomains = true` and `max_age = \"365d\"` or more, or leave `preload` out";
+        checks.error(codes::HSTS, message, preload.span(), "", help);
+    }
+    policy
 }
 
 fn compress(site: &config::Site) -> Option<Compress> {

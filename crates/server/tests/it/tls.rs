@@ -88,16 +88,20 @@ fn certificates_by_name() {
         [[sites]]
         hosts = ["two.test"]
         root = "site/docs"
-        tls = { certificate = "two.test.pem", key = "two.test.key" }
+        tls = { certificate = "two.test.pem", key = "two.test.key", hsts = { max_age = "1d" } }
     "#;
     fs::write(&config, text).unwrap();
     let server = Server::start(dir.path(), &["-c", config.to_str().unwrap()]);
     assert_eq!(get_tls(server.address(0), &first, "one.test").text(), "<h1>home</h1>\n");
-    assert_eq!(get_tls(server.address(0), &second, "two.test").text(), "<h1>docs</h1>\n");
+    let remembered = get_tls(server.address(0), &second, "two.test");
+    assert_eq!(remembered.text(), "<h1>docs</h1>\n");
+    assert_eq!(remembered.header("strict-transport-security"), Some("max-age=86400"));
     // In the clear the first site leads to TLS, the second is served.
     let port = server.address(0).port();
     let clear = get(server.address(1), "one.test", "/a?b");
     assert_eq!(clear.status, 308);
     assert_eq!(clear.header("location"), Some(format!("https://one.test:{port}/a?b").as_str()));
-    assert_eq!(get(server.address(1), "two.test", "/").text(), "<h1>docs</h1>\n");
+    let clear = get(server.address(1), "two.test", "/");
+    assert_eq!(clear.text(), "<h1>docs</h1>\n");
+    assert_eq!(clear.header("strict-transport-security"), None);
 }

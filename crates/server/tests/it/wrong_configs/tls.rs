@@ -238,6 +238,42 @@ pub(super) const ROWS: &[Row] = &[
         "tls = true",
     ),
     row(
+        "browsers sent to TLS without TLS",
+        "[[sites]]\nroot = 'site'\n[sites.tls]\ncertificate = 'a.test.pem'\nkey = 'a.test.key'\nhsts = { max_age = '365d' }\n",
+        "H-SRV-004",
+        "3:1",
+        "over TLS only, but no listener speaks TLS",
+        "tls = true",
+    ),
+    row(
+        "built into browsers for a month",
+        with_tls!(
+            "certificate = 'a.test.pem'\nkey = 'a.test.key'\nhsts = { max_age = '30d', subdomains = true, preload = true }\n"
+        ),
+        "H-TLS-010",
+        "7:56",
+        "do not build this in",
+        "`max_age = \"365d\"`",
+    ),
+    row(
+        "built into browsers without the hosts beneath",
+        with_tls!(
+            "certificate = 'a.test.pem'\nkey = 'a.test.key'\nhsts = { max_age = '365d', preload = true }\n"
+        ),
+        "H-TLS-010",
+        "7:38",
+        "do not build this in",
+        "`subdomains = true`",
+    ),
+    row(
+        "how long browsers remember is not said",
+        with_tls!("certificate = 'a.test.pem'\nkey = 'a.test.key'\nhsts = { subdomains = true }\n"),
+        "H-CFG-007",
+        "7:8",
+        "lacks the key `max_age`",
+        "add `max_age = …`",
+    ),
+    row(
         "clients required where nobody asks",
         "listeners = [{ address = '127.0.0.1:0', tls = true }, { address = '127.0.0.1:0' }]\n[[sites]]\nroot = 'site'\n[sites.tls]\ncertificate = 'a.test.pem'\nkey = 'a.test.key'\nclient_auth = { ca_file = 'clients.pem' }\n",
         "H-TLS-008",
