@@ -43,6 +43,8 @@ pub const PROTOCOL: Code = Code::new("H-SRV-017", "protocols that do not go toge
 /// The process could not start or go on.
 pub const RUNTIME: Code = Code::new("H-SRV-018", "the server failed");
 
+/// A change that a running server does not take over.
+pub const RESTART: Code = Code::new("H-SRV-020", "that takes a restart");
 /// A service of the network, such as dynamic DNS, is not configured rightly.
 pub const SERVICE: Code = Code::new("H-SRV-019", "a network service cannot be used so");
 
@@ -90,6 +92,7 @@ pub const ALL: &[Code] = &[
     ERROR_PAGE,
     PROTOCOL,
     RUNTIME,
+    RESTART,
     SERVICE,
     CERTIFICATE,
     KEY,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use hearth_http_core::{ClientCertificate, TlsInfo};
 use hearth_net::{ChooseConfig, TlsConfig};
 use hearth_tls_acme::ACME_TLS_ALPN;
@@ -13,14 +13,15 @@ use rustls::{
 };
 
 use super::{Failure, bug, trust::Trusts};
-use crate::plan::{ClientAuth, ClientFiles, ClientFilesProblem, Plan, doubts};
+use crate::plan::{ClientAuth, ClientFiles, ClientFilesProblem, Plan, Site, doubts};
 
 /// Builds the configuration of a listener for clients who are verified so.
 type Build = Box<dyn Fn(Arc<dyn ClientCertVerifier>) -> Result<TlsConfig, Failure> + Send + Sync>;
 
 /// Who decides about the clients of all sites that ask for certificates.
 pub(super) struct Clients {
-    pub(super) trusts: Arc<Trusts>,
+    /// Whose clients handshakes are for; `None` where no site asks any more.
+    trusts: Arc<ArcSwapOption<Trusts>>,
     current: ArcSwap<Vec<Decider>>,
     /// Held while files are read.
     asked: Mutex<Vec<ClientAuth>>,
@@ -39,7 +40,7 @@ struct Decider {
 
 /// Asks those for a certificate who name a site that wants one.
 pub(super) struct ByName {
-    trusts: Arc<Trusts>,
+    trusts: Arc<ArcSwapOption<Trusts>>,
     build: Build,
     /// By the number of the trust less one.
     configs: ArcSwap<Vec<TlsConfig>>,
@@ -57,14 +58,43 @@ impl Clients {
                 asked.push(asks.clone());
             }
         }
-        if asked.len() > NUMBER_MAX {
-            let why = format!("more than {NUMBER_MAX} different `client_auth`");
-            return Err(super::refused(&why));
-        }
+        check_room(asked.len())?;
         let deciders = asked.iter().map(|asks| Decider::new(asks, 0)).collect::<Result<_, _>>()?;
-        let current = ArcSwap::from_pointee(deciders);
-        let listeners = Mutex::default();
-        Ok(Some(Self { trusts, current, asked: Mutex::new(asked), listeners }))
+        Ok(Some(Self {
+            trusts: Arc::new(ArcSwapOption::from(Some(trusts))),
+            current: ArcSwap::from_pointee(deciders),
+            asked: Mutex::new(asked),
+            listeners: Mutex::default(),
+        }))
+    }
+
+    /// Gives whom these sites let in the numbers by which they are known, and new ones to whom is not known yet.
+    ///
+    /// Those that no site lets in any more keep theirs, as connections may be marked with it.
+    pub(super) fn number(&self, sites: &mut [Site]) -> Result<(), Failure> {
+        let mut asked = self.asked.lock();
+        let mut all = asked.clone();
+        let mut deciders = Vec::clone(&self.current.load());
+        for asks in sites.iter_mut().filter_map(|site| site.client_auth.as_mut()) {
+            let known = all.iter().position(|known| known.is_same(asks));
+            let place = known.unwrap_or(all.len());
+            asks.number = u32::try_from(place + 1).unwrap_or(u32::MAX);
+            if known.is_none() {
+                deciders.push(Decider::new(asks, 0)?);
+                all.push(asks.clone());
+            }
+        }
+        check_room(all.len())?;
+        if all.len() > asked.len() {
+            self.decide_by(deciders)?;
+            *asked = all;
+        }
+        Ok(())
+    }
+
+    /// Handshakes from now on are for the sites that these are about.
+    pub(super) fn ask_for(&self, trusts: Option<Arc<Trusts>>) {
+        self.trusts.store(trusts);
     }
 
     /// Chooses the configurations of a listener.
@@ -114,21 +144,30 @@ impl Clients {
         if changed == 0 {
             return;
         }
-        // First handshakes, then requests: a connection that is older than what requests are judged by is looked at again.
-        for listener in self.listeners.lock().iter() {
-            match configs(&listener.build, &deciders) {
-                Ok(configs) => listener.configs.store(Arc::new(configs)),
-                Err(failure) => return tell_failure(&failure),
+        match self.decide_by(deciders) {
+            Ok(()) => {
+                tracing::info!(target: "hearth", changed, "who vouches for clients was read anew");
             }
+            Err(failure) => tell_failure(&failure),
+        }
+    }
+
+    fn decide_by(&self, deciders: Vec<Decider>) -> Result<(), Failure> {
+        let listeners = self.listeners.lock();
+        let built = listeners.iter().map(|listener| configs(&listener.build, &deciders));
+        let built: Vec<_> = built.collect::<Result<_, _>>()?;
+        // First handshakes, then requests: a connection that is older than what requests are judged by is looked at again.
+        for (listener, configs) in listeners.iter().zip(built) {
+            listener.configs.store(Arc::new(configs));
         }
         self.current.store(Arc::new(deciders));
-        tracing::info!(target: "hearth", changed, "who vouches for clients was read anew");
+        Ok(())
     }
 
     /// Whether who is at the other end may visit this site.
-    pub(super) fn lets_in(&self, tls: &TlsInfo, host: Option<&[u8]>) -> bool {
+    pub(super) fn lets_in(&self, trusts: &Trusts, tls: &TlsInfo, host: Option<&[u8]>) -> bool {
         let (number, generation) = split(tls.client_trust);
-        if number != self.trusts.of_host(host) {
+        if number != trusts.of_host(host) {
             return false;
         }
         let Some(place) = number.checked_sub(1) else { return true };
@@ -172,7 +211,7 @@ impl ChooseConfig for ByName {
         if self.has_challenges && only == (Some(ACME_TLS_ALPN), None) {
             return None;
         }
-        let number = self.trusts.of_server_name(hello.server_name());
+        let number = self.trusts.load().as_ref()?.of_server_name(hello.server_name());
         let place = usize::try_from(number.checked_sub(1)?).ok()?;
         self.configs.load().get(place).cloned()
     }
@@ -188,6 +227,13 @@ impl fmt::Debug for ByName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ByName")
     }
+}
+
+fn check_room(kinds: usize) -> Result<(), Failure> {
+    if kinds > NUMBER_MAX {
+        return Err(super::refused(&format!("more than {NUMBER_MAX} different `client_auth`")));
+    }
+    Ok(())
 }
 
 /// What a connection is marked with: whose clients it is for, and by which generation of files they were let in.

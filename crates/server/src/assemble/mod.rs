@@ -2,6 +2,7 @@
 
 mod addresses;
 mod clients;
+mod live;
 mod reload;
 mod routes;
 mod tickets;
@@ -27,10 +28,10 @@ pub use self::addresses::{check_addresses, fall_back};
 pub(crate) use self::routes::site_routes;
 use self::{
     clients::Clients,
+    live::{Live, Sites},
     reload::Reload,
     tickets::Tickets,
     tls::Tls,
-    trust::{Guard, Trusts},
 };
 use crate::{
     codes::{self, Exit},
@@ -45,9 +46,18 @@ pub struct Running {
     grace: Duration,
     traffic: Arc<Traffic>,
     tickets: Tickets,
-    reload: Reload,
+    world: World,
     /// The writers of logs; the log itself ends last.
     logs: Vec<WriterGuard>,
+}
+
+/// What can be replaced while the server runs.
+#[derive(Debug)]
+struct World {
+    live: Arc<Live>,
+    clients: Option<Arc<Clients>>,
+    files: Reload,
+    https_port: u16,
 }
 
 /// Why the server could not start, and what the process ends with.
@@ -104,9 +114,9 @@ pub fn start(plan: &Plan, log: Option<WriterGuard>, before: &Before) -> Result<R
     }
     logs.extend(log);
     let tickets = Tickets::new(plan);
-    let (server, reload) = bind(plan, &Arc::new(Observers(observers)), before, &tickets)?;
+    let (server, world) = bind(plan, &Arc::new(Observers(observers)), before, &tickets)?;
     let handle = server.start().map_err(|error| failure(&error, "ask for fewer `workers`"))?;
-    Ok(Running { handle, grace: plan.grace, traffic, tickets, reload, logs })
+    Ok(Running { handle, grace: plan.grace, traffic, tickets, world, logs })
 }
 
 impl Before {
@@ -136,10 +146,36 @@ impl Running {
         self.tickets.clone().keep()
     }
 
+    /// Serves the sites of this plan from now on; nothing else of it is looked at. All of them take the place of those
+    /// before in one step, or none. Requests in progress go on as they began, and no connection is closed.
+    ///
+    /// # Errors
+    /// [`Failure`]: nothing has changed.
+    pub fn replace_sites(&self, plan: &mut Plan) -> Result<(), Failure> {
+        let World { live, clients, files, https_port } = &self.world;
+        let asks = plan.sites.iter().any(|site| site.client_auth.is_some());
+        match clients {
+            Some(clients) => clients.number(&mut plan.sites)?,
+            None if asks => {
+                let why = "no site has asked for client certificates before: that takes a restart";
+                return Err(refused(why));
+            }
+            None => {}
+        }
+        let sites = Sites::new(plan, *https_port)?;
+        // Certificates first: who connects for a new site finds its own.
+        files.replace(plan);
+        if let Some(clients) = clients {
+            clients.ask_for(sites.trusts.clone());
+        }
+        live.replace(sites);
+        Ok(())
+    }
+
     /// Reads the certificates of sites, and who vouches for clients, anew. What cannot be used is told in the log and
     /// leaves in use what there is. Blocks on the disk.
     pub fn reload(&self) {
-        self.reload.read();
+        self.world.files.read();
     }
 
     /// Reads them anew when their files change; for a task of its own.
@@ -147,13 +183,13 @@ impl Running {
     /// # Cancel safety
     /// Dropped, it has read a change or not.
     pub fn watch_files(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.reload.clone().watch()
+        self.world.files.clone().watch()
     }
 
     /// What tells the certificates that the sites bring, at the moment when it is asked.
     pub fn certificates(&self) -> impl Fn() -> Vec<Certificate> + Send + use<> {
-        let reload = self.reload.clone();
-        move || reload.certificates()
+        let files = self.world.files.clone();
+        move || files.certificates()
     }
 
     /// Opens log files anew.
@@ -184,28 +220,22 @@ fn bind(
     observers: &Arc<Observers>,
     before: &Before,
     tickets: &Tickets,
-) -> Result<(Server, Reload), Failure> {
+) -> Result<(Server, World), Failure> {
     let early = bind_early(plan)?;
-    let port = https_port(plan, early.as_ref());
-    let router = Arc::new(routes::router(plan, port).map_err(|error| bug(&error))?);
-    let trusts = Trusts::new(plan, &router).map(Arc::new);
+    let https_port = https_port(plan, early.as_ref());
+    let sites = Sites::new(plan, https_port)?;
     let mut builder = Server::builder().limits(plan.connections.clone());
     if plan.workers > 0 {
         builder = builder.workers(plan.workers);
     }
     let (tls, shelf) = Tls::new(plan, before, tickets.for_tls());
-    let clients = Clients::new(plan, trusts)?.map(Arc::new);
-    let reload = Reload::new(plan, shelf, clients.clone());
+    let clients = Clients::new(plan, sites.trusts.clone())?.map(Arc::new);
+    let files = Reload::new(plan, shelf, clients.clone());
+    let live = Arc::new(Live::new(sites, clients.clone()));
     let unbound = Unbound { plan, observers, tls, clients: clients.clone(), early, builder };
-    let builder = match clients {
-        Some(clients) => {
-            let guard = Arc::new(Guard::new(clients, router));
-            unbound.listen_behind(before, guard)
-        }
-        None => unbound.listen_behind(before, router),
-    };
-    let server = builder?.bind().map_err(|error| bind_failure(plan, error))?;
-    Ok((server, reload))
+    let builder = unbound.listen_behind(before, live.clone())?;
+    let server = builder.bind().map_err(|error| bind_failure(plan, error))?;
+    Ok((server, World { live, clients, files, https_port }))
 }
 
 /// A server that knows no listeners yet.
@@ -219,16 +249,12 @@ struct Unbound<'a> {
 }
 
 impl Unbound<'_> {
-    fn listen_behind<H: Handler>(
-        self,
-        before: &Before,
-        handler: Arc<H>,
-    ) -> Result<ServerBuilder, Failure> {
+    fn listen_behind(self, before: &Before, sites: Arc<Live>) -> Result<ServerBuilder, Failure> {
         if !before.is_needed() {
-            return self.listen(&handler);
+            return self.listen(&sites);
         }
         let http01 = before.manager.as_ref().map(Manager::http01);
-        self.listen(&Arc::new(Front::new(before.challenges.clone(), http01, handler)))
+        self.listen(&Arc::new(Front::new(before.challenges.clone(), http01, sites)))
     }
 
     fn listen<H: Handler>(self, handler: &Arc<H>) -> Result<ServerBuilder, Failure> {

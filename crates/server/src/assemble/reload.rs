@@ -1,6 +1,7 @@
 //! Files that are read again while the server runs: certificates of sites, and who vouches for clients.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -36,7 +37,7 @@ struct Sites {
 }
 
 /// What a file looks like from outside. A new one has another inode, one that is written anew another time or length.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
     len: u64,
@@ -44,11 +45,31 @@ struct Stamp {
     inode: u64,
 }
 
+impl Sites {
+    fn of(plan: &Plan) -> Self {
+        let files = plan.sites.iter().map(|site| site.certificate_files.clone()).collect();
+        Self { brought: brought(plan), files }
+    }
+}
+
 impl Reload {
     pub(super) fn new(plan: &Plan, shelf: Shelf, clients: Option<Arc<Clients>>) -> Self {
-        let files = plan.sites.iter().map(|site| site.certificate_files.clone()).collect();
-        let sites = Mutex::new(Sites { brought: brought(plan), files });
-        Self(Arc::new(Inner { shelf, sites, clients }))
+        Self(Arc::new(Inner { shelf, sites: Mutex::new(Sites::of(plan)), clients }))
+    }
+
+    /// The files of these sites in the place of those before. What was read of the same files stays in use until they
+    /// are [read](Self::read) again, which takes over nothing worse.
+    pub(super) fn replace(&self, plan: &Plan) {
+        let mut sites = self.0.sites.lock();
+        let mut next = Sites::of(plan);
+        for ((_, certificate), files) in next.brought.iter_mut().zip(&next.files) {
+            let same = |known: &Option<CertificateFiles>| known.is_some() && known == files;
+            if let Some(place) = sites.files.iter().position(same) {
+                certificate.clone_from(&sites.brought[place].1);
+            }
+        }
+        *sites = next;
+        self.0.shelf.put(&sites.brought);
     }
 
     /// Reads everything again. What cannot be used is told, and leaves in use what there is.
@@ -70,22 +91,24 @@ impl Reload {
     /// # Cancel safety
     /// Dropped, it has read a change or not.
     pub(super) async fn watch(self) {
-        let files = self.files();
-        if files.is_empty() {
-            return;
-        }
-        let mut read = stamps(&files);
-        let mut seen = stamps(&files);
+        let mut read = self.stamps();
+        let mut seen = read.clone();
         loop {
             tokio::time::sleep(LOOK_PAUSE).await;
-            let now = stamps(&files);
+            let now = self.stamps();
             // Half of a file, or a certificate without its key, is nothing to be read.
             if now != read && now == seen {
                 self.read();
-                read = stamps(&files);
+                read = self.stamps();
             }
             seen = now;
         }
+    }
+
+    /// What every file looks like; other sites have others.
+    fn stamps(&self) -> BTreeMap<PathBuf, Option<Stamp>> {
+        let files = self.files().into_iter();
+        files.map(|file| (file.clone(), Stamp::of(&file).ok())).collect()
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -95,8 +118,6 @@ impl Reload {
         for client in self.0.clients.iter().flat_map(|clients| clients.files()) {
             files.extend([client.authorities].into_iter().chain(client.revocations));
         }
-        files.sort();
-        files.dedup();
         files
     }
 
@@ -140,10 +161,6 @@ fn better(own: &Certificate, files: &CertificateFiles) -> Result<Option<Certific
         Err(error) if own.is_valid_at(now) => Err(format!("{}: {error}", files.chain.display())),
         _ => Ok(Some(fresh)),
     }
-}
-
-fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
-    files.iter().map(|file| Stamp::of(file).ok()).collect()
 }
 
 impl Stamp {

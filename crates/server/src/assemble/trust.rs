@@ -1,17 +1,12 @@
-//! Client certificates hold for the site they were asked for: a request for another is sent away.
-//!
-//! The handshake knows a server name, and a request says later which host it is for; nothing but this makes
-//! the two agree (RFC 6066 §11.1).
+//! Which clients are let in, by host.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
-use hearth_http_core::{Handler, HeaderValue, Request, Response, StatusCode, header};
 use hearth_router::Router;
 
-use super::clients::Clients;
 use crate::plan::{Plan, Site};
 
-/// Which clients are let in, by host. The router itself says which host is which site's, so that handshake and
+/// Whose clients may visit which host. The router itself says which host is which site's, so that handshake and
 /// request cannot disagree.
 #[derive(Debug)]
 pub(super) struct Trusts {
@@ -52,47 +47,5 @@ impl Trusts {
     pub(super) fn of_host(&self, host: Option<&[u8]>) -> u32 {
         let pattern = host.and_then(|host| self.router.site_host(host));
         pattern.and_then(|pattern| self.by_host.get(pattern)).copied().unwrap_or(self.others)
-    }
-}
-
-/// Lets requests through that are for the clients of their connection.
-pub(super) struct Guard<H> {
-    clients: Arc<Clients>,
-    inner: Arc<H>,
-}
-
-impl<H: Handler> Guard<H> {
-    /// Stands before `inner`.
-    pub(super) fn new(clients: Arc<Clients>, inner: Arc<H>) -> Self {
-        Self { clients, inner }
-    }
-
-    /// In the clear no client is asked, and the plan lets no site be open there that requires it.
-    fn is_misdirected(&self, req: &Request) -> bool {
-        let tls = req.connection().tls.as_ref();
-        tls.is_some_and(|tls| !self.clients.lets_in(tls, req.head().host_bytes()))
-    }
-}
-
-impl<H: Handler> Handler for Guard<H> {
-    async fn call(&self, req: Request) -> Response {
-        if self.is_misdirected(&req) { misdirected() } else { self.inner.call(req).await }
-    }
-}
-
-/// RFC 9110 §15.5.20. Browsers try again on a connection of its own; caches of RFC 7540 (§9.1.2) could keep it.
-fn misdirected() -> Response {
-    const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-    Response::text(MISDIRECTED)
-        .with_status(StatusCode::MISDIRECTED_REQUEST)
-        .with_header(header::CACHE_CONTROL, NO_STORE)
-}
-
-const MISDIRECTED: &str = "421 Misdirected Request: this connection is for clients of another site. Connect anew, \
-                           with this host as the server name of the handshake.\n";
-
-impl<H> fmt::Debug for Guard<H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Guard")
     }
 }

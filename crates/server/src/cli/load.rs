@@ -23,6 +23,8 @@ const FILE: &str = "hearth.toml";
 pub(crate) struct Loaded {
     pub(crate) plan: Plan,
     pub(crate) source: Source,
+    /// What it was made from.
+    pub(crate) document: Document,
     /// Warnings.
     pub(crate) report: Report,
 }
@@ -57,7 +59,7 @@ pub(crate) fn load(args: &SourceArgs) -> Result<Loaded, Report> {
     apply(args, &source, &mut config);
     let (plan, report) = Plan::new(&config, &document);
     match plan {
-        Some(plan) => Ok(Loaded { plan, source, report }),
+        Some(plan) => Ok(Loaded { plan, source, document, report }),
         None => Err(report),
     }
 }
@@ -96,7 +98,7 @@ pub(crate) fn load_up(
     config.tls.acme.get_or_insert_default();
     let (plan, report) = Plan::new(&config, &document);
     match plan {
-        Some(plan) => Ok(Loaded { plan, source, report }),
+        Some(plan) => Ok(Loaded { plan, source, document, report }),
         None => Err(report),
     }
 }

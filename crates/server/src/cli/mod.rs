@@ -10,6 +10,7 @@ mod load;
 mod one_shot;
 mod port_map;
 mod probe;
+mod reload;
 mod serve;
 mod status;
 mod up;
@@ -65,7 +66,7 @@ enum Command {
 }
 
 /// What is served, for `serve` and `check` alike.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct SourceArgs {
     /// The folder that is served; without it and without -c: ./hearth.toml if there is one, else this folder
     #[arg(value_name = "DIR", conflicts_with = "config")]

@@ -1,6 +1,7 @@
 //! `hearth serve`
 
 use std::{
+    collections::HashMap,
     io::{IsTerminal, stdout},
     process::{Command, Stdio},
     time::{Duration, SystemTime},
@@ -13,6 +14,7 @@ use hearth_tls_acme::{Attention, Code, Event, ExpiryGauge, ExpiryLevel, Manager}
 use super::{
     ColorChoice, ServeArgs, complain,
     load::{Loaded, Source, load},
+    reload::{Names, Operator, reopen},
     say,
 };
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     banner::{Banner, Bound},
     certificates,
     codes::{self, Exit},
-    plan::{Plan, network::Network},
+    plan::{Plan, network::Acme},
     signals::{Order, Signals},
     system,
 };
@@ -33,7 +35,7 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
             return Exit::Config;
         }
     };
-    let Loaded { mut plan, source, mut report } = loaded;
+    let Loaded { mut plan, source, document, mut report } = loaded;
     if args.port_fallback {
         assemble::fall_back(&mut plan.listeners);
     }
@@ -64,13 +66,22 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
         // These end with the runtime.
         let own = running.certificates();
         let _watched = before.manager.is_none().then(|| tokio::spawn(watch_expiry(own)));
-        let _managed = before
-            .manager
-            .map(|manager| tokio::spawn(manage(plan.managed(), plan.network.clone(), manager)));
+        let names = match (before.manager, plan.network.acme.clone()) {
+            (Some(manager), Some(acme)) => Names::Managed(manager, acme),
+            _ => Names::None,
+        };
+        let _managed = match &names {
+            Names::Managed(manager, acme) => {
+                Some(tokio::spawn(manage(plan.managed(), acme.clone(), manager.clone())))
+            }
+            _ => None,
+        };
         let _kept = tokio::spawn(running.keep_tickets());
         let _read = tokio::spawn(running.watch_files());
         announce(args, color, serving, listeners, &hosts, &running);
-        Ok(serve(&running, signals).await)
+        let source = args.source.clone();
+        let operator = Operator::new(move || load(&source), document, names);
+        Ok(serve(&running, operator, signals).await)
     });
     match result {
         Ok(exit) => exit,
@@ -87,8 +98,7 @@ fn before(plan: &Plan) -> Result<Before, Failure> {
 }
 
 /// Has certificates for the sites that bring none.
-async fn manage(names: Vec<Vec<String>>, network: Network, manager: Manager) {
-    let acme = network.acme.unwrap_or_default();
+async fn manage(names: Vec<Vec<String>>, acme: Acme, manager: Manager) {
     let requests = names.iter().map(|names| certificates::request(names, &acme));
     let managed = match requests.collect::<Result<Vec<_>, _>>() {
         Ok(requests) => manager.manage(requests).await.map_err(|error| error.to_string()),
@@ -117,12 +127,12 @@ async fn manage(names: Vec<Vec<String>>, network: Network, manager: Manager) {
 
 /// Tells that certificates end which the sites bring themselves. Where there is a manager it does so.
 async fn watch_expiry(certificates: impl Fn() -> Vec<Certificate>) {
-    let mut told = vec![ExpiryLevel::Fine; certificates().len()];
-    while !told.is_empty() {
-        for (certificate, told) in certificates().iter().zip(&mut told) {
+    let mut told: HashMap<String, ExpiryLevel> = HashMap::new();
+    loop {
+        for certificate in certificates() {
             let ExpiryGauge { id, seconds_left, level, .. } =
-                ExpiryGauge::of(certificate, SystemTime::now());
-            if std::mem::replace(told, level) == level {
+                ExpiryGauge::of(&certificate, SystemTime::now());
+            if told.insert(id.clone(), level).unwrap_or(ExpiryLevel::Fine) == level {
                 continue;
             }
             let fix = "renew it and replace the files; they are read anew";
@@ -144,11 +154,11 @@ async fn watch_expiry(certificates: impl Fn() -> Vec<Certificate>) {
 }
 
 /// Serves until it is told to stop.
-async fn serve(running: &Running, mut signals: Signals) -> Exit {
+async fn serve(running: &Running, mut operator: Operator, mut signals: Signals) -> Exit {
     loop {
         match signals.next().await {
             Order::Stop => break,
-            order => obey(running, order),
+            order => operator.obey(running, order).await,
         }
     }
     stop(running, signals).await
@@ -168,28 +178,13 @@ pub(super) async fn stop(running: &Running, mut signals: Signals) -> Exit {
                     running.abort();
                     return Exit::CutOff;
                 }
-                order => obey(running, order),
+                Order::Reopen => reopen(running),
+                // What comes next is the next process's.
+                Order::Reload => {}
             },
         }
     };
     conclude(running, &report)
-}
-
-pub(super) fn obey(running: &Running, order: Order) {
-    match order {
-        Order::Reopen => {
-            running.reopen_logs();
-            tracing::info!(target: "hearth", "log files were opened anew");
-        }
-        Order::Reload => {
-            tracing::info!(
-                target: "hearth",
-                "SIGHUP: files of certificates and clients are read anew; a changed configuration needs a restart"
-            );
-            running.reload();
-        }
-        Order::Stop => {}
-    }
 }
 
 fn conclude(running: &Running, report: &DrainReport) -> Exit {

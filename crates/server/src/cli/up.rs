@@ -15,6 +15,7 @@ use super::{
     ColorChoice, SourceArgs, complain, ddns,
     load::{Loaded, load_up},
     one_shot::Answer,
+    reload::{Names, Operator},
     serve,
 };
 use crate::{
@@ -62,7 +63,7 @@ pub(super) fn run(args: &UpArgs, color: ColorChoice) -> Exit {
         }
     };
     let source = SourceArgs::of_file(args.config.clone(), args.set.clone());
-    let Loaded { plan, mut report, .. } =
+    let Loaded { plan, document, mut report, .. } =
         match load_up(&source, &domain.to_string(), args.dir.as_ref()) {
             Ok(loaded) => loaded,
             Err(report) => {
@@ -91,7 +92,11 @@ pub(super) fn run(args: &UpArgs, color: ColorChoice) -> Exit {
         Err(error) => return refuse(error.to_string(), Exit::Failed),
     };
     let show = show(args, color);
-    match runtime.block_on(up(&plan, domain, lock, show)) {
+    let names = Names::Fixed(plan.managed());
+    let (name, dir) = (domain.to_string(), args.dir.clone());
+    let again = move || load_up(&source, &name, dir.as_ref());
+    let operator = Operator::new(again, document, names);
+    match runtime.block_on(up(&plan, domain, operator, lock, show)) {
         Ok(exit) => exit,
         Err(failure) => serve::fail(report, failure, color),
     }
@@ -107,7 +112,13 @@ fn show(args: &UpArgs, color: ColorChoice) -> Show {
     }
 }
 
-async fn up(plan: &Plan, domain: Name, lock: Lock, show: Show) -> Result<Exit, Failure> {
+async fn up(
+    plan: &Plan,
+    domain: Name,
+    mut operator: Operator,
+    lock: Lock,
+    show: Show,
+) -> Result<Exit, Failure> {
     let mut signals = Signals::new().map_err(|error| serve::runtime_failure(&error))?;
     let log = assemble::install_log(plan)?;
     let board = Arc::new(Board::new(&domain.to_string(), lock, show));
@@ -149,7 +160,7 @@ async fn up(plan: &Plan, domain: Name, lock: Lock, show: Show) -> Result<Exit, F
         loop {
             match signals.next().await {
                 Order::Stop => return,
-                order => serve::obey(&running, order),
+                order => operator.obey(&running, order).await,
             }
         }
     };

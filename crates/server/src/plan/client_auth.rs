@@ -108,6 +108,13 @@ pub(crate) fn doubts(authorities: &ClientAuthorities) -> Vec<ClientFilesProblem>
     expired.chain(ended).chain(without).collect()
 }
 
+impl ClientAuth {
+    /// Whether it is the same by the same files. Files that say the same today may not do so tomorrow.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.files == other.files && self.is_required == other.is_required
+    }
+}
+
 impl Site {
     /// The number of who is let in; 0 is everybody.
     #[must_use]
@@ -166,13 +173,12 @@ fn help(error: &ClientAuthoritiesError, pem: &[u8]) -> &'static str {
     }
 }
 
-/// Numbers who is let in. Files that say the same today may not do so tomorrow: the same are only the same files.
+/// Numbers who is let in.
 pub(super) fn number(sites: &mut [Site]) {
-    let mut known: Vec<(ClientFiles, bool)> = Vec::new();
+    let mut known: Vec<ClientAuth> = Vec::new();
     for asks in sites.iter_mut().filter_map(|site| site.client_auth.as_mut()) {
-        let own = (asks.files.clone(), asks.is_required);
-        let place = known.iter().position(|one| *one == own).unwrap_or_else(|| {
-            known.push(own);
+        let place = known.iter().position(|one| one.is_same(asks)).unwrap_or_else(|| {
+            known.push(asks.clone());
             known.len() - 1
         });
         asks.number = u32::try_from(place + 1).unwrap_or(u32::MAX);

@@ -8,6 +8,7 @@ mod descriptors;
 mod logs;
 mod probe;
 mod process;
+mod reload;
 mod serve;
 mod signals;
 mod tls;

@@ -71,12 +71,3 @@ fn the_grace_period_ends() {
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(6), "{}", server.log());
 }
-
-#[test]
-fn a_hangup_leaves_it_serving() {
-    let dir = site();
-    let server = start(dir.path(), "");
-    server.signal("HUP");
-    server.wait_for_log("SIGHUP");
-    assert_eq!(get(server.address(0), "a", "/").status, 200);
-}

@@ -35,7 +35,7 @@ pub(crate) fn clients(dir: &Path, name: &str) {
     fs::write(dir.join(format!("{name}.client.key")), key.serialize_pem()).unwrap();
 }
 
-fn get_tls(
+pub(crate) fn get_tls(
     address: SocketAddr,
     trusted: &rustls::pki_types::CertificateDer<'static>,
     host: &str,
