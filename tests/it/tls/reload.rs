@@ -24,7 +24,7 @@ use rustls::{
 };
 use tempfile::TempDir;
 
-use super::{connect, get, s_client, text, trust::TrustAll};
+use super::{connect, connect_to, get, s_client, text, trust::TrustAll};
 use crate::servers;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -45,12 +45,7 @@ impl Office {
         let path = |name: &str| folder.path().join(name);
         fs::write(path("index.html"), "hello").expect("a file");
         let tls: SocketAddr = ([127, 0, 0, 1], program::free_port().expect("a port")).into();
-        let config = format!(
-            "listeners = [{{ address = '{tls}', tls = true }}]\n[[sites]]\nroot = '.'\n\
-             [sites.tls]\ncertificate = 'own.pem'\nkey = 'own.pem'\n\
-             client_auth = {{ ca_file = 'authority.pem', crl_file = 'revoked.pem' }}\n"
-        );
-        fs::write(path("hearth.toml"), config).expect("the configuration");
+        fs::write(path("hearth.toml"), sites(tls, &[("", OWN)])).expect("the configuration");
         let authority = authority("first");
         put(folder.path(), "own.pem", &own(80));
         put(folder.path(), "authority.pem", &authority.as_ref().pem());
@@ -106,6 +101,20 @@ impl Office {
         Arc::new(builder.with_client_auth_cert(vec![chain], key).expect("a client"))
     }
 }
+
+/// A configuration with these sites: host, and which clients are let in.
+fn sites(tls: SocketAddr, sites: &[(&str, &str)]) -> String {
+    let mut config = format!("listeners = [{{ address = '{tls}', tls = true }}]\n");
+    for (host, client_auth) in sites {
+        let hosts = if host.is_empty() { String::new() } else { format!("hosts = ['{host}']\n") };
+        config += &format!(
+            "[[sites]]\nroot = '.'\n{hosts}[sites.tls]\ncertificate = 'own.pem'\nkey = 'own.pem'\n{client_auth}"
+        );
+    }
+    config
+}
+
+const OWN: &str = "client_auth = { ca_file = 'authority.pem', crl_file = 'revoked.pem' }\n";
 
 /// In one step, as whoever replaces a file should.
 fn put(folder: &Path, name: &str, content: &str) {
@@ -272,12 +281,62 @@ fn other_authorities_vouch_from_then_on() {
     office.check("ada", false, "hers does not any more");
 }
 
-/// The status line and fields of an answer, whatever its content.
+#[test]
+fn clients_of_sites_that_stay_notice_nothing() {
+    const TAKEN: &str = "the configuration was taken over";
+    const LAB: &str = "client_auth = { ca_file = 'second.pem' }\n";
+    let office = Office::start();
+    let second = authority("second");
+    office.put("second.pem", &second.as_ref().pem());
+    client(office.folder.path(), "eve", 3, &second);
+    let to = |name: &str, who: &str| connect_to(office.tls, name, &office.config(who));
+    let mut ada = to("localhost", "ada").expect("a connection");
+    get(&mut ada).expect("an answer");
+    // First in the file, where the office was.
+    office.put("hearth.toml", &sites(office.tls, &[("lab.test", LAB), ("", OWN)]));
+    office.reload(TAKEN);
+    get(&mut ada).expect("it is hers as before");
+    let said = request_of(&mut ada, "lab.test").expect("an answer");
+    assert!(said.starts_with("HTTP/1.1 421 "), "{said}");
+    let mut eve = to("lab.test", "eve").expect("a connection");
+    let said = request_of(&mut eve, "lab.test").expect("an answer");
+    assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+    let said = request(&mut eve).expect("an answer");
+    assert!(said.starts_with("HTTP/1.1 421 "), "{said}");
+    office.check("ada", true, "nothing has changed for her");
+    office.check("eve", false, "nor for her");
+    // The office is open to all, and the laboratory, without certificates of its own, has become a part of it.
+    office.put("hearth.toml", &sites(office.tls, &[("", "")]));
+    office.reload(TAKEN);
+    office.check("eve", true, "nobody is asked");
+    for stream in [&mut ada, &mut eve] {
+        let said = request_of(stream, "lab.test").expect("an answer");
+        assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+    }
+    // And back: connections that were for nobody's clients are for nobody's.
+    let mut open = to("localhost", "ada").expect("a connection");
+    get(&mut open).expect("an answer");
+    office.put("hearth.toml", &sites(office.tls, &[("", OWN)]));
+    office.reload(TAKEN);
+    let said = request(&mut open).expect("an answer");
+    assert!(said.starts_with("HTTP/1.1 421 "), "{said}");
+    get(&mut ada).expect("who has shown hers is let in again");
+    office.check("eve", false, "as at first");
+}
+
 fn request(
     stream: &mut rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>,
 ) -> io::Result<String> {
+    request_of(stream, "localhost")
+}
+
+/// The status line and fields of an answer, whatever its content.
+fn request_of(
+    stream: &mut rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>,
+    host: &str,
+) -> io::Result<String> {
     use io::{Read as _, Write as _};
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
+    stream.write_all(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
     loop {

@@ -23,7 +23,7 @@ pub(super) struct Operator {
 /// Who has certificates for the sites that bring none.
 pub(super) enum Names {
     /// A manager that takes other names.
-    Managed(Manager, Acme),
+    Managed(Manager, Box<Acme>),
     /// Somebody who takes no others while the server runs.
     Fixed(Vec<Vec<String>>),
     /// Nobody.
@@ -52,7 +52,7 @@ impl Operator {
         tracing::info!(target: "hearth", "SIGHUP: the configuration is read anew");
         match self.replace(running).await {
             Ok(sites) => {
-                tracing::info!(target: "hearth", sites, "the configuration was taken over")
+                tracing::info!(target: "hearth", sites, "the configuration was taken over");
             }
             Err(refusal) => refusal.tell(),
         }
@@ -136,7 +136,7 @@ fn tell(report: &Report) {
         let at = one.primary().map(|label| report.sources().location(label.span).to_string());
         match one.severity() {
             Severity::Error => {
-                tracing::error!(target: "hearth", code, at, fix, "{}", one.message())
+                tracing::error!(target: "hearth", code, at, fix, "{}", one.message());
             }
             _ => tracing::warn!(target: "hearth", code, at, fix, "{}", one.message()),
         }

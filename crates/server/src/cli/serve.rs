@@ -67,12 +67,12 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Exit {
         let own = running.certificates();
         let _watched = before.manager.is_none().then(|| tokio::spawn(watch_expiry(own)));
         let names = match (before.manager, plan.network.acme.clone()) {
-            (Some(manager), Some(acme)) => Names::Managed(manager, acme),
+            (Some(manager), Some(acme)) => Names::Managed(manager, Box::new(acme)),
             _ => Names::None,
         };
         let _managed = match &names {
             Names::Managed(manager, acme) => {
-                Some(tokio::spawn(manage(plan.managed(), acme.clone(), manager.clone())))
+                Some(tokio::spawn(manage(plan.managed(), Acme::clone(acme), manager.clone())))
             }
             _ => None,
         };
