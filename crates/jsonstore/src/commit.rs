@@ -37,6 +37,8 @@ use crate::{
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Remembered commits for serializable validation, beyond which old transactions must retry.
 const RECENT_MAX: usize = 1 << 18;
+/// Commits that may come between the beginning of a load and its end: names of new keyspaces.
+const LOAD_LEAD: u64 = 1 << 16;
 
 /// One change.
 #[derive(Debug, Clone)]
@@ -589,14 +591,41 @@ impl Log {
         (floor, end)
     }
 
-    /// Takes a sequence number for a load; it becomes visible with `publish_to`.
+    /// The number that a load will have once it is installed. Names of new keyspaces are committed
+    /// meanwhile: they get smaller ones, so that nobody sees a number as great before.
     pub(crate) fn reserve(&self) -> u64 {
         let mut sequence = self.sequence.lock();
-        let seq = sequence.next_seq;
-        sequence.next_seq += 1;
+        if bug("load_seen_early") {
+            sequence.next_seq += 1;
+            return sequence.next_seq - 1;
+        }
+        sequence.next_seq + LOAD_LEAD
+    }
+
+    /// Gives out a reserved number and runs `act` while no group is being written, so that what comes
+    /// later is seen later. `None` if commits are on their way, or some are not in segments yet.
+    ///
+    /// # Errors
+    /// `Conflict` if the number came too late.
+    pub(crate) fn take_reserved<T>(
+        &self,
+        seq: u64,
+        is_flushed: impl FnOnce(&Memtable) -> bool,
+        act: impl FnOnce(&mut WalWriter) -> T,
+    ) -> Result<Option<T>> {
+        let mut sequence = self.sequence.lock();
+        if !sequence.is_idle() || !is_flushed(&sequence.active) {
+            return Ok(None);
+        }
+        if sequence.next_seq > seq && !bug("load_seen_early") {
+            return Err(Error::Conflict);
+        }
+        sequence.next_seq = sequence.next_seq.max(seq + 1);
         // A transaction that began before cannot be validated against a load.
         sequence.forgotten = sequence.forgotten.max(seq);
-        seq
+        sequence.has_leader = true;
+        drop(sequence);
+        Ok(Some(self.lead(act)))
     }
 
     /// Makes visible what became durable by another way than a group: a load, a mark.
@@ -613,15 +642,20 @@ impl Log {
     /// Runs `act` while no group is being written and nothing is queued; `None` if something is.
     pub(crate) fn when_idle<T>(&self, act: impl FnOnce(&mut WalWriter, u64) -> T) -> Option<T> {
         let mut sequence = self.sequence.lock();
-        if sequence.has_leader || !sequence.queue.is_empty() || sequence.poisoned.is_some() {
+        if !sequence.is_idle() {
             return None;
         }
         sequence.has_leader = true;
         let last = sequence.next_seq - 1;
         drop(sequence);
-        let done = act(&mut self.wal.lock(), last);
+        Some(self.lead(|wal| act(wal, last)))
+    }
+
+    /// Runs `act` in the place of whoever writes groups, which the caller has taken.
+    fn lead<T>(&self, act: impl FnOnce(&mut WalWriter) -> T) -> T {
+        let done = act(&mut self.wal.lock());
         self.pass_lead();
-        Some(done)
+        done
     }
 }
 
@@ -632,6 +666,11 @@ fn finish(group: &[Pending], state: u8) {
 }
 
 impl Sequence {
+    /// Nothing is being written, nothing waits, and something may be written.
+    fn is_idle(&self) -> bool {
+        !self.has_leader && self.queue.is_empty() && self.poisoned.is_none()
+    }
+
     fn validate(&self, reads: &ReadSet, snapshot: u64) -> Result<()> {
         if bug("no_validation") {
             return Ok(());

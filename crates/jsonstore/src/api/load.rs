@@ -87,7 +87,8 @@ impl Load {
     /// Makes everything durable and visible.
     ///
     /// # Errors
-    /// [`Error::DuplicateKey`]; I/O errors; then nothing of the load remains.
+    /// [`Error::DuplicateKey`] and [`Error::Conflict`], after which nothing of the load remains. After
+    /// an I/O error of the manifest the next opening tells whether it came to be, in whole or not at all.
     pub async fn finish(mut self) -> Result<()> {
         let followed = std::mem::take(&mut self.followed);
         if let Some(mut ingest) = self.ingest.take() {
@@ -104,6 +105,12 @@ impl Load {
         }
         self.lock.rollback();
         Ok(())
+    }
+
+    /// The number that it will have.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn testing_seq(&self) -> u64 {
+        self.ingest.as_ref().map_or(0, Ingest::seq)
     }
 
     fn add_all(&mut self, ops: Vec<Op>) -> Result<()> {

@@ -15,8 +15,10 @@ use crate::{
     error::{Error, Result},
     frame::{FLAG_LOAD, FrameType},
     lsm::{LEVELS, Levels, Output},
+    manifest::Manifest,
+    memtable::Memtable,
     segment::SegmentInfo,
-    wal::Record,
+    wal::{Record, WalWriter},
 };
 
 /// Entries are handed to the writer in pieces of this size.
@@ -130,13 +132,17 @@ struct Stream {
 }
 
 impl Ingest {
-    /// The caller holds the store locked, so that no commit comes between.
+    /// The caller holds the store locked, so that no commit of documents comes between.
     pub(crate) fn new(core: &Arc<Core>) -> Result<Self> {
         core.check_open()?;
-        // Everything older goes to segments first: the load then lies above it.
-        core.checkpoint()?;
         let seq = core.log.reserve();
         Ok(Self { core: Arc::clone(core), seq, keyspaces: BTreeMap::new(), runs: Vec::new() })
+    }
+
+    /// The number that it will have.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq
     }
 
     /// Sets a pair, or removes it if there is no value.
@@ -163,7 +169,7 @@ impl Ingest {
     }
 
     /// Writes the rest and makes everything visible and durable at once.
-    pub(crate) fn finish(mut self) -> Result<u64> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         let parts = std::mem::take(&mut self.keyspaces);
         let (core, seq) = (&self.core, self.seq);
         let end = move |keyspace, mut part: Part| part.end_stream(core, keyspace, seq);
@@ -183,8 +189,7 @@ impl Ingest {
             self.runs.push(run?);
         }
         let runs = std::mem::take(&mut self.runs);
-        let seq = self.core.install_ingest(runs, self.seq)?;
-        Ok(seq)
+        self.core.install_ingest(&runs, self.seq)
     }
 }
 
@@ -245,56 +250,81 @@ impl Part {
 }
 
 impl Core {
-    fn install_ingest(&self, runs: Vec<Vec<SegmentInfo>>, seq: u64) -> Result<u64> {
-        let mut manifest = self.manifest.lock();
-        self.mark_load(seq)?;
-        let tree = self.tree.load_full();
-        let mut levels = Levels::clone(&tree.levels);
+    fn install_ingest(&self, runs: &[Vec<SegmentInfo>], seq: u64) -> Result<()> {
+        loop {
+            // Everything older goes to segments first: the load lies above it, and with the load's
+            // number the manifest says that none of it is needed from the log.
+            let skip = bug("load_unflushed");
+            if !skip {
+                self.checkpoint()?;
+            }
+            let mut manifest = self.manifest.lock();
+            let is_flushed =
+                |active: &Memtable| skip || (active.is_empty() && self.tree().frozen.is_empty());
+            let name = |wal: &mut WalWriter| self.name_ingest(&mut manifest, wal, runs, seq);
+            if let Some(named) = self.log.take_reserved(seq, is_flushed, name)? {
+                named?;
+                break;
+            }
+            if self.log.is_poisoned() {
+                return Err(self.log.poison_error());
+            }
+            drop(manifest);
+            // Whoever commits has a thread that leads, or is carried here.
+            if !self.log.step() {
+                std::thread::yield_now();
+            }
+        }
+        self.wake_background();
+        Ok(())
+    }
+
+    /// While no group is being written.
+    fn name_ingest(
+        &self,
+        manifest: &mut Manifest,
+        wal: &mut WalWriter,
+        runs: &[Vec<SegmentInfo>],
+        seq: u64,
+    ) -> Result<()> {
+        // Says in the log that it does not hold this load, for whoever replays it.
+        let mut payload = vec![0];
+        put_varint(&mut payload, self.options.env.wall_ms());
+        let flags = if bug("load_unmarked") { 0 } else { FLAG_LOAD };
+        let mark = Record { kind: FrameType::Mark, seq, flags, payload: payload.into() };
+        if let Err(e) = wal.append(&[mark], true) {
+            self.log.poison(&format!("writing to the log failed: {e}"));
+            return Err(self.log.poison_error());
+        }
+        let mut levels = Levels::clone(&self.tree().levels);
         for run in runs {
-            let level = self.level_for(&levels, &run);
+            let level = self.level_for(&levels, run);
             for info in run {
                 let at = if level == 0 {
                     0
                 } else {
                     levels.levels[level].partition_point(|s| s.info.min_key < info.min_key)
                 };
-                let segment = self.segment(info);
+                let segment = self.segment(info.clone());
                 levels.levels[level].insert(at, segment);
             }
         }
         let flushed = self.flushed_seq.load(Ordering::Relaxed);
-        let floor = self.log.floor(&[Arc::clone(&tree.active)]);
-        let state = self.state(&levels, flushed.max(seq), floor);
-        manifest.append(&state)?;
+        // No memtable holds anything.
+        let state = self.state(&levels, flushed.max(seq), wal.durable());
+        if let Err(e) = manifest.append(&state) {
+            // Whether it is named is open: a commit that replaces a document of it could not know its
+            // entries in indexes, so none may follow.
+            if !bug("load_in_doubt") {
+                self.fail(&e);
+            }
+            return Err(e);
+        }
         self.flushed_seq.fetch_max(seq, Ordering::Relaxed);
         self.change_tree(|tree| tree.levels = Arc::new(levels));
-        drop(manifest);
         self.versions.note_all(seq);
         self.log.publish_to(seq);
-        self.wake_background();
-        Ok(seq)
-    }
-
-    /// Says in the log that it does not hold this load, for whoever replays it. Names of new keyspaces
-    /// are on their way through the log, too; they must be durable first.
-    fn mark_load(&self, seq: u64) -> Result<()> {
-        let mut payload = vec![0];
-        put_varint(&mut payload, self.options.env.wall_ms());
-        let flags = if bug("load_unmarked") { 0 } else { FLAG_LOAD };
-        let mark = [Record { kind: FrameType::Mark, seq, flags, payload: payload.into() }];
-        loop {
-            match self.log.when_idle(|wal, _| wal.append(&mark, true)) {
-                Some(Ok(())) => return Ok(()),
-                Some(Err(e)) => self.log.poison(&format!("writing to the log failed: {e}")),
-                None => {}
-            }
-            if self.log.is_poisoned() {
-                return Err(self.log.poison_error());
-            }
-            if !self.log.step() {
-                std::thread::yield_now();
-            }
-        }
+        Ok(())
     }
 
     /// Level 0 if anything overlaps; otherwise the level whose size suits the store.

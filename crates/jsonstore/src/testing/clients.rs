@@ -91,22 +91,10 @@ async fn transaction(scene: &Scene, seed: u64) -> Result<()> {
     for _ in 0..1 + random.below(5) {
         let key = random_key(&mut random);
         let coll = collection(store, key.0);
-        let value = {
-            let mut next = scene.next_value.lock();
-            *next += 1;
-            *next
-        };
+        let value = next_value(scene);
         match random.below(10) {
             0..=5 => {
-                let pad = "x".repeat(random.below(400) as usize);
-                let mut more = match profile.indexes {
-                    true => format!(",\"u\":{},\"t\":[{},7]", value % 97, value % 5),
-                    false => String::new(),
-                };
-                if profile.expiry {
-                    more.push_str(&date_members(&mut random, &scene.env));
-                }
-                let text = format!("{{\"_id\":{},\"v\":{value},\"pad\":\"{pad}\"{more}}}", key.1);
+                let text = document(scene, &mut random, key, value);
                 tx.put(&coll, &text).await?;
                 writes.insert(key, Some(text));
                 patched.remove(&key);
@@ -138,6 +126,27 @@ async fn transaction(scene: &Scene, seed: u64) -> Result<()> {
         }
     }
     commit(scene, &tx, writes, patched).await
+}
+
+/// A value that nobody else has.
+pub(super) fn next_value(scene: &Scene) -> u64 {
+    let mut next = scene.next_value.lock();
+    *next += 1;
+    *next
+}
+
+/// A document of the worlds.
+pub(super) fn document(scene: &Scene, random: &mut Random, key: Key, value: u64) -> String {
+    let profile = &scene.profile;
+    let pad = "x".repeat(random.below(400) as usize);
+    let mut more = match profile.indexes {
+        true => format!(",\"u\":{},\"t\":[{},7]", value % 97, value % 5),
+        false => String::new(),
+    };
+    if profile.expiry {
+        more.push_str(&date_members(random, &scene.env));
+    }
+    format!("{{\"_id\":{},\"v\":{value},\"pad\":\"{pad}\"{more}}}", key.1)
 }
 
 async fn commit(
@@ -186,7 +195,7 @@ fn note_made_room(scene: &Scene, model: &Model, writes: &mut BTreeMap<Key, Doc>)
 }
 
 /// Nothing is written that the schema refuses.
-fn check_schemas(scene: &Scene, writes: &BTreeMap<Key, Doc>) {
+pub(super) fn check_schemas(scene: &Scene, writes: &BTreeMap<Key, Doc>) {
     if !scene.profile.schemas {
         return;
     }

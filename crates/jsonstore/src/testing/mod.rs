@@ -5,6 +5,7 @@ mod cycles;
 mod env;
 mod fuzz;
 mod generate;
+mod loads;
 mod naive;
 mod naive_text;
 mod oracle;

@@ -17,6 +17,7 @@ use super::{
     clients::{Scene, client, index_client},
     env::Random,
     hooks,
+    loads::{Loads, Writes},
     settings::{Changer, date_of, expires_after},
 };
 use crate::{
@@ -45,6 +46,8 @@ pub struct Profile {
     pub expiry: bool,
     /// Set and remove schemas; needs the feature `schema`.
     pub schemas: bool,
+    /// Load in bulk, and hold compaction back at times.
+    pub loads: bool,
 }
 
 impl Profile {
@@ -61,6 +64,7 @@ impl Profile {
             indexes: random.one_in(2),
             expiry: random.one_in(2),
             schemas: random.one_in(4) && cfg!(feature = "schema"),
+            loads: random.one_in(2),
         }
     }
 }
@@ -76,6 +80,8 @@ pub struct Report {
     pub faults: u64,
     /// Documents deleted because they had expired.
     pub expired: u64,
+    /// Loads acknowledged.
+    pub loads: u64,
     /// A hash over the disk after each recovery: equal for equal seeds.
     pub fingerprint: u64,
 }
@@ -100,6 +106,8 @@ pub fn small_options(vfs: &SimVfs, env: &Arc<SimEnv>) -> Options {
 }
 
 pub(super) type Doc = Option<String>;
+/// Ids in each collection.
+pub(super) const IDS: u64 = 14;
 /// Collection and id.
 pub(super) type Key = (usize, i64);
 
@@ -109,6 +117,7 @@ pub(super) struct Model {
     pub(super) commits: BTreeMap<u64, Vec<(Key, Doc)>>,
     pub(super) acked: u64,
     pub(super) acked_count: u64,
+    pub(super) loads: u64,
     observed: u64,
 }
 
@@ -154,6 +163,7 @@ pub struct World {
     /// Decides about expiry and schemas, likewise.
     changer: Changer,
     rules: Rules,
+    loads: Loads,
     snapshots: Vec<Taken>,
     next_value: Arc<Mutex<u64>>,
     report: Report,
@@ -174,6 +184,7 @@ impl World {
             index_client: None,
             changer: Changer::new(profile.seed),
             rules: Rules::default(),
+            loads: Loads::new(profile.seed),
             snapshots: Vec::new(),
             next_value: Arc::default(),
             report: Report::default(),
@@ -198,6 +209,7 @@ impl World {
         }
         self.check_liveness()?;
         self.report.acknowledged = self.model.lock().acked_count;
+        self.report.loads = self.model.lock().loads;
         self.report.faults = self.vfs.faults_hit();
         Ok(self.report)
     }
@@ -250,6 +262,10 @@ impl World {
             self.note_rules(&store);
             return stepped;
         }
+        if self.profile.loads && self.loads.random.one_in(4) {
+            self.loads.step(self.scene(store));
+            return Ok(());
+        }
         match self.random.below(24) {
             0..=11 => self.poll_client(),
             12..=15 => {
@@ -258,6 +274,7 @@ impl World {
             16 => {
                 let _ = hooks::step_flush(&store);
             }
+            17 if self.loads.holds_compaction => {}
             17 => {
                 let _ = hooks::step_compact(&store);
             }
@@ -399,20 +416,24 @@ impl World {
         }
         if self.clients[at].is_none() {
             let seed = self.random.next();
-            let scene = Scene {
-                store,
-                env: Arc::clone(&self.env),
-                model: Arc::clone(&self.model),
-                next_value: Arc::clone(&self.next_value),
-                failure: Arc::clone(&self.failure),
-                profile: self.profile,
-            };
+            let scene = self.scene(store);
             self.clients[at] = Some(Box::pin(client(scene, seed)));
         }
         if let Some(client) = &mut self.clients[at]
             && client.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
         {
             self.clients[at] = None;
+        }
+    }
+
+    fn scene(&self, store: Store) -> Scene {
+        Scene {
+            store,
+            env: Arc::clone(&self.env),
+            model: Arc::clone(&self.model),
+            next_value: Arc::clone(&self.next_value),
+            failure: Arc::clone(&self.failure),
+            profile: self.profile,
         }
     }
 
@@ -528,6 +549,7 @@ impl World {
             self.clients.iter_mut().for_each(|c| *c = None);
             self.index_client = None;
             self.changer.crash();
+            self.loads.crash();
             if let Some(store) = self.store.take() {
                 let _ = now(store.close());
             }
@@ -541,6 +563,7 @@ impl World {
         self.clients.iter_mut().for_each(|c| *c = None);
         self.index_client = None;
         self.changer.crash();
+        self.loads.crash();
         self.store = None;
         if self.random.one_in(4) {
             self.vfs.kill_process();
@@ -617,19 +640,45 @@ impl World {
             }
             model.commits.retain(|seq, _| *seq <= recovered);
         }
-        let mut want = self.model.lock().at(recovered);
         if self.profile.expiry || self.profile.schemas {
             let collections = [0, 1].map(|at| collection(store, at));
             self.changer.check(&collections).map_err(|text| self.explain(&text))?;
             self.note_rules(store);
-            want.retain(|key, document| !self.has_expired(Some(document), key.0));
         }
-        match all_documents(store, None) {
-            Ok(found) if found == want => self.check_indexes(store),
-            Ok(found) => Err(self
-                .explain(&format!("after recovery to {recovered}: {}", difference(&found, &want)))),
-            Err(e) => Err(self.explain(&format!("reading after recovery: {e:?}"))),
+        let found = match all_documents(store, None) {
+            Ok(found) => found,
+            Err(e) => return Err(self.explain(&format!("reading after recovery: {e:?}"))),
+        };
+        let (want, loads) = (self.wanted(recovered), self.loads.settle());
+        if found == want || self.came_to_light(loads, recovered, &found) {
+            return self.check_indexes(store);
         }
+        let text = format!("after recovery to {recovered}: {}", difference(&found, &want));
+        Err(self.explain(&text))
+    }
+
+    /// What is there and has not expired, by the model.
+    fn wanted(&self, seq: u64) -> BTreeMap<Key, String> {
+        let mut want = self.model.lock().at(seq);
+        want.retain(|key, document| !self.has_expired(Some(document), key.0));
+        want
+    }
+
+    /// One of the loads that ended with an error explains what was found: it had been named before.
+    fn came_to_light(
+        &self,
+        loads: Vec<(u64, Writes)>,
+        recovered: u64,
+        found: &BTreeMap<Key, String>,
+    ) -> bool {
+        loads.into_iter().filter(|(seq, _)| *seq <= recovered).any(|(seq, writes)| {
+            self.model.lock().commits.insert(seq, writes.into_iter().collect());
+            let explains = self.wanted(recovered) == *found;
+            if !explains {
+                self.model.lock().commits.remove(&seq);
+            }
+            explains
+        })
     }
 
     /// Without faults the store must work again: write, read, compact, verify, close, open.
@@ -686,7 +735,7 @@ impl World {
 }
 
 pub(super) fn random_key(random: &mut Random) -> Key {
-    (random.below(2) as usize, random.below(14) as i64)
+    (random.below(2) as usize, random.below(IDS) as i64)
 }
 
 pub(super) fn collection(store: &Store, at: usize) -> Collection {

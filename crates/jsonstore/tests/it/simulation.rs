@@ -20,7 +20,7 @@ fn random_worlds_lose_nothing() {
     }
     let start = Instant::now();
     let first: u64 = std::env::var("E2E_SIM_FIRST").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-    let (mut crashes, mut acknowledged, mut faults, mut expired) = (0, 0, 0, 0);
+    let (mut crashes, mut acknowledged, mut faults, mut expired, mut loads) = (0, 0, 0, 0, 0);
     let mut seed = first;
     while start.elapsed() < budget() {
         match World::new(Profile::from_seed(seed)).run() {
@@ -29,6 +29,7 @@ fn random_worlds_lose_nothing() {
                 acknowledged += report.acknowledged;
                 faults += report.faults;
                 expired += report.expired;
+                loads += report.loads;
             }
             Err(e) => panic!("E2E_SIM_SEED={seed}: {e}"),
         }
@@ -37,8 +38,8 @@ fn random_worlds_lose_nothing() {
     let cpu = cpu_time().unwrap_or(start.elapsed());
     let rate = crashes as f64 / cpu.as_secs_f64();
     println!(
-        "{} seeds, {crashes} crashes ({rate:.0} per second of a core), {acknowledged} commits, \
-         {faults} faults, {expired} documents expired",
+        "{} seeds, {crashes} crashes ({rate:.0} per second of a core), {acknowledged} commits, of \
+         which {loads} loads, {faults} faults, {expired} documents expired",
         seed - first
     );
     let least = std::env::var("E2E_SIM_RATE_MIN").ok().and_then(|s| s.parse::<f64>().ok());
@@ -71,11 +72,17 @@ fn old_failures_stay_fixed() {
     // 68: what the build of an index had put above a deletion came back when the deletion went.
     // 1990: a build whose edit of the manifest failed removed files that the edit may name.
     // 20038837: the mark of an orderly end was written before the name of its file was durable.
+    // 91: a load forgot the name of a keyspace that it had made; 212: it was seen before it was there;
+    // 284: after a load that may have happened, commits did not know its entries in indexes.
+    for seed in [91, 212, 284] {
+        World::new(Profile::from_seed(seed)).run().unwrap();
+    }
     // 3081: an index that was unique by a commit not visible yet counted in the snapshot before it.
-    World::new(Profile::from_seed(3081)).run().unwrap();
+    World::new(Profile { loads: false, ..Profile::from_seed(3081) }).run().unwrap();
     for seed in [1, 2, 24, 68, 150, 744, 1990, 102_438, 105_363, 1_001_650, 20_038_837] {
         // What worlds do since then besides would make others of them.
-        let profile = Profile { expiry: false, schemas: false, ..Profile::from_seed(seed) };
+        let profile =
+            Profile { expiry: false, schemas: false, loads: false, ..Profile::from_seed(seed) };
         World::new(profile).run().unwrap();
     }
 }
