@@ -356,19 +356,29 @@ impl Core {
         loop {
             let waits = self.tree().frozen.first().map(|t| t.last_seq());
             let Some(last) = waits else { return self.trim_log() };
+            self.carry(last)?;
+            self.flush_one()?;
+        }
+    }
+
+    /// Ends when everything up to a commit can be seen by everybody.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub(crate) fn carry(&self, seq: u64) -> Result<()> {
+        loop {
             if self.log.is_poisoned() {
                 return Err(self.log.poison_error());
             }
-            if last > self.log.visible() {
-                // Commits on their way have waiters or the log thread to carry them; what was only
-                // written, a mark makes durable.
-                if !self.log.step() {
-                    self.mark();
-                    std::thread::yield_now();
-                }
-                continue;
+            if seq <= self.log.visible() {
+                return Ok(());
             }
-            self.flush_one()?;
+            // Commits on their way have waiters or the log thread to carry them; what was only written, a
+            // mark makes durable.
+            if !self.log.step() {
+                self.mark();
+                std::thread::yield_now();
+            }
         }
     }
 

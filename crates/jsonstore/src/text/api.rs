@@ -251,6 +251,8 @@ impl Collection {
                 .run(move |core| {
                     let hold = Hold::new(core, false, core.log.last_seq());
                     if state.roster(core, hold.seq)?.is_ready() {
+                        // Whoever searches next sees only what no crash can take.
+                        core.carry(hold.seq)?;
                         return Ok(true);
                     }
                     drop(hold);
