@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    Query,
+    Query, both,
     bounds::{Condition, KeyRange, POINTS_MAX, Ranges, conditions},
     remember::Choice,
 };
@@ -22,10 +22,10 @@ const UNION_MAX: usize = 32;
 
 /// What things cost, in units of reading one document in the order of ids.
 const SEEK: f64 = 3.0;
-const ENTRY: f64 = 0.2;
-const FETCH: f64 = 1.3;
+pub(super) const ENTRY: f64 = 0.2;
+pub(super) const FETCH: f64 = 1.3;
 const COVERED: f64 = 0.2;
-const SORT: f64 = 0.08;
+pub(super) const SORT: f64 = 0.08;
 
 /// How documents are found.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub(crate) enum Access {
     Ids(Vec<KeyRange>),
     /// What any of these finds.
     Union(Vec<IndexScan>),
+    /// In the order of `walked`, what both find.
+    Both { gathered: IndexScan, walked: IndexScan },
 }
 
 #[derive(Debug, Clone)]
@@ -61,7 +63,11 @@ pub(crate) struct Plan {
     pub(crate) is_covered: bool,
     /// Entries or documents that it expects to look at.
     pub(crate) rows: u64,
+    /// Of those, for each that matches.
+    pub(crate) for_one: f64,
     pub(crate) cost: f64,
+    /// What it costs if it comes to its end; no bound where that is not known.
+    pub(crate) cost_max: f64,
 }
 
 /// What a plan can be made from.
@@ -98,6 +104,9 @@ pub(crate) fn plans(
         all.extend(planner.by_index(index, None)?);
     }
     all.extend(planner.by_union(&indexes)?);
+    if query.hint.is_none() {
+        all.extend(both::pairs(query, &all));
+    }
     if let Some(hint) = &query.hint {
         all.retain(|plan| plan.name() == Some(hint));
         if all.is_empty() {
@@ -151,7 +160,9 @@ fn by_text(
     let by_id = matches!(&sort[..], [by, ..] if by.path.as_str() == "_id" && by.ascending);
     Ok(Plan {
         rows: ids.len() as u64,
+        for_one: 1.0,
         cost: ids.len() as f64 * FETCH,
+        cost_max: ids.len() as f64 * FETCH,
         access: Access::Ids(ids.iter().map(|id| KeyRange::prefix(id.to_vec())).collect()),
         has_residual: true,
         is_ordered: sort.is_empty() || by_id,
@@ -166,7 +177,16 @@ impl Plan {
         match &self.access {
             Access::Ids(_) => 1.0,
             Access::Index(_) if self.is_covered => ENTRY + COVERED,
-            Access::Index(_) | Access::Union(_) => ENTRY + FETCH,
+            Access::Index(_) | Access::Union(_) | Access::Both { .. } => ENTRY + FETCH,
+        }
+    }
+
+    /// Entries of the index that is gone through.
+    pub(crate) fn rows_max(&self) -> u64 {
+        match &self.access {
+            Access::Both { walked, .. } => walked.entries,
+            Access::Index(scan) => scan.entries,
+            _ => self.rows,
         }
     }
 
@@ -178,18 +198,19 @@ impl Plan {
                 let place = state.indexes.iter().position(|index| Arc::ptr_eq(index, &scan.index));
                 place.map(Choice::Index)
             }
-            Access::Union(_) => None,
+            Access::Union(_) | Access::Both { .. } => None,
         }
     }
 
     /// The indexes it reads.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = &BTreeIndex> {
-        let scans = match &self.access {
-            Access::Ids(_) => &[][..],
-            Access::Index(scan) => std::slice::from_ref(scan),
-            Access::Union(scans) => scans,
+        let (scans, more) = match &self.access {
+            Access::Ids(_) => (&[][..], None),
+            Access::Index(scan) => (std::slice::from_ref(scan), None),
+            Access::Union(scans) => (&scans[..], None),
+            Access::Both { gathered, walked } => (std::slice::from_ref(gathered), Some(walked)),
         };
-        scans.iter().map(|scan| &*scan.index)
+        scans.iter().chain(more).map(|scan| &*scan.index)
     }
 
     /// The index it uses, for hints.
@@ -197,7 +218,7 @@ impl Plan {
         match &self.access {
             Access::Ids(_) => Some("_id"),
             Access::Index(scan) => Some(scan.index.name()),
-            Access::Union(_) => None,
+            Access::Union(_) | Access::Both { .. } => None,
         }
     }
 }
@@ -246,7 +267,9 @@ impl<'a> Planner<'a> {
             is_backward: by_id.is_some_and(|by_id| !by_id.ascending),
             is_covered: false,
             rows,
+            for_one: f64::INFINITY,
             cost: 0.0,
+            cost_max: f64::INFINITY,
         })
     }
 
@@ -274,7 +297,9 @@ impl<'a> Planner<'a> {
             is_backward: order == Some(Direction::Backward),
             is_covered,
             rows: entries,
+            for_one: f64::INFINITY,
             cost: 0.0,
+            cost_max: f64::INFINITY,
         }))
     }
 
@@ -310,7 +335,9 @@ impl<'a> Planner<'a> {
             is_ordered: self.query.sort.is_empty(),
             is_backward: false,
             is_covered: false,
+            for_one: f64::INFINITY,
             cost: 0.0,
+            cost_max: f64::INFINITY,
         }))
     }
 
@@ -442,11 +469,23 @@ impl<'a> Planner<'a> {
                 Access::Ids(ranges) => ranges.len(),
                 Access::Index(scan) => scan.ranges.len(),
                 Access::Union(scans) => scans.iter().map(|scan| scan.ranges.len()).sum(),
+                Access::Both { gathered, walked } => gathered.ranges.len() + walked.ranges.len(),
             };
-            let reading = seeks as f64 * SEEK + rows * plan.row_cost();
-            let sorting = if stops_early { 0.0 } else { rows * rows.max(2.0).log2() * SORT };
+            let cost = |rows: f64| {
+                let (found, reading) = match &plan.access {
+                    Access::Both { gathered, .. } => {
+                        let gathered = gathered.entries as f64;
+                        let found = rows * (gathered / documents.max(1) as f64).min(1.0);
+                        (found, (gathered + rows) * ENTRY + found * FETCH)
+                    }
+                    _ => (rows, rows * plan.row_cost()),
+                };
+                let sorting = if stops_early { 0.0 } else { found * found.max(2.0).log2() * SORT };
+                seeks as f64 * SEEK + reading + sorting
+            };
+            (plan.cost, plan.cost_max) = (cost(rows), cost(all));
+            plan.for_one = all / matches;
             plan.rows = rows as u64;
-            plan.cost = reading + sorting;
         }
     }
 }

@@ -11,8 +11,9 @@ use bytes::Bytes;
 
 use super::{
     Query,
+    both::Walk,
     bounds::KeyRange,
-    choose::{self, Access, Plan},
+    choose::{self, Access, ENTRY, FETCH, Plan},
     source::Source,
 };
 use crate::{
@@ -32,6 +33,9 @@ const BATCH_MAX: usize = 256;
 /// query is thought over.
 const SURPRISE_FACTOR: u64 = 2;
 const SURPRISE_MIN: u64 = 50;
+/// Where conditions have nothing to do with each other, so many times the rows that one match is expected in
+/// go by without a match once in 150 times.
+const REFUTED: f64 = 5.0;
 
 /// A document that was found.
 #[derive(Debug, Clone)]
@@ -55,6 +59,8 @@ pub(crate) struct Actuals {
     pub(crate) entries: u64,
     pub(crate) documents: u64,
     pub(crate) returned: u64,
+    /// Documents that were sorted.
+    pub(crate) sorted: u64,
     /// Plans that were given up.
     pub(crate) switches: u64,
 }
@@ -89,6 +95,10 @@ pub(crate) struct Execution {
     /// Whole documents are wanted as JB1.
     is_raw: bool,
     skipped: u64,
+    /// Of what was looked at.
+    matched: u64,
+    /// Entries and documents that plans before this one looked at.
+    before: (u64, u64),
     batch: usize,
     /// Documents in their order, when it had to be made, the next one last.
     sorted: Option<Vec<Found>>,
@@ -171,6 +181,8 @@ impl Execution {
             hidden: Arc::default(),
             is_raw: false,
             skipped: 0,
+            matched: 0,
+            before: (0, 0),
             batch: 0,
             sorted: None,
             examined: None,
@@ -237,6 +249,10 @@ impl Execution {
         match &self.plan.access {
             Access::Ids(ranges) => of(self.keyspace, ranges),
             Access::Index(scan) => of(scan.index.keyspace, &scan.ranges),
+            // What comes to match later comes into one of them.
+            Access::Both { gathered, walked } => {
+                [gathered, walked].iter().flat_map(|s| of(s.index.keyspace, &s.ranges)).collect()
+            }
             Access::Union(scans) => {
                 scans.iter().flat_map(|s| of(s.index.keyspace, &s.ranges)).collect()
             }
@@ -253,9 +269,9 @@ impl Execution {
         if self.query.limit == Some(self.actuals.returned) {
             return Ok(Vec::new());
         }
-        let mut found = if self.plan.is_ordered {
-            self.matching(core)?
-        } else {
+        let mut found = self.matching(core)?;
+        // It may have turned to a plan that has to sort.
+        if found.is_empty() && !self.plan.is_ordered {
             if self.sorted.is_none() {
                 self.sorted = Some(self.sort(core)?);
             }
@@ -263,8 +279,8 @@ impl Execution {
             let from = sorted.len().saturating_sub(BATCH_MAX);
             let mut next = sorted.split_off(from);
             next.reverse();
-            next
-        };
+            found = next;
+        }
         if let Some(limit) = self.query.limit {
             found.truncate((limit - self.actuals.returned).try_into().unwrap_or(usize::MAX));
         }
@@ -272,9 +288,10 @@ impl Execution {
         Ok(found)
     }
 
-    /// Matching documents after `skip`, in the order of the plan; none at the end.
+    /// Matching documents after `skip`, in the order of the plan; none at the end, or of a plan that is
+    /// not in order.
     fn matching(&mut self, core: &Core) -> Result<Vec<Found>> {
-        loop {
+        while self.plan.is_ordered {
             let Some(mut found) = self.look(core)? else { return Ok(Vec::new()) };
             let skip = self.query.skip - self.skipped;
             let now = skip.min(found.len() as u64);
@@ -284,12 +301,16 @@ impl Execution {
                 return Ok(found);
             }
         }
+        Ok(Vec::new())
     }
 
     /// All that match, sorted backwards, without those that `skip` and `limit` leave out.
     fn sort(&mut self, core: &Core) -> Result<Vec<Found>> {
         let query = Arc::clone(&self.query);
-        let keep = query.limit.map(|limit| limit.saturating_add(query.skip));
+        // A plan that was in order may have begun.
+        let skip = query.skip - self.skipped;
+        let returned = self.actuals.returned;
+        let keep = query.limit.map(|limit| (limit - returned).saturating_add(skip));
         let mut heap: BinaryHeap<Sorted> = BinaryHeap::new();
         let mut bytes = 0;
         let mut place = 0;
@@ -300,6 +321,7 @@ impl Execution {
                 query.sort.key(value, &mut key).ok_or_else(|| self.malformed())?;
                 bytes += key.len() + value.len();
                 place += 1;
+                self.actuals.sorted += 1;
                 heap.push(Sorted { key, place, found });
                 if keep.is_some_and(|keep| heap.len() as u64 > keep)
                     && let Some(last) = heap.pop()
@@ -316,7 +338,8 @@ impl Execution {
         }
         let mut sorted: Vec<Found> =
             heap.into_sorted_vec().into_iter().map(|sorted| sorted.found).collect();
-        sorted.drain(..sorted.len().min(query.skip.try_into().unwrap_or(usize::MAX)));
+        sorted.drain(..sorted.len().min(skip.try_into().unwrap_or(usize::MAX)));
+        self.skipped = query.skip;
         sorted.reverse();
         Ok(sorted)
     }
@@ -337,6 +360,8 @@ impl Execution {
         } else {
             self.fetch(core, rows.ids)?
         };
+        self.matched += found.len() as u64;
+        self.leave_walk();
         self.give_way(core, &found)?;
         Ok(Some(found))
     }
@@ -345,7 +370,7 @@ impl Execution {
     fn batch_size(&mut self) -> usize {
         let wanted = self.query.limit.map(|limit| limit + self.query.skip);
         let stops_early = wanted.filter(|_| self.plan.is_ordered);
-        let looked_at = self.actuals.entries.max(self.actuals.documents);
+        let looked_at = self.walked().max(self.documents());
         self.batch = match (self.batch, stops_early) {
             (0, Some(wanted)) if !self.plan.has_residual => wanted.clamp(1, BATCH_MAX as u64),
             (0, Some(wanted)) => wanted.clamp(BATCH_MIN, BATCH_FIRST),
@@ -420,11 +445,13 @@ impl Execution {
         }
     }
 
-    /// Changes to the next plan once this one has taken longer than it should, and longer than the next
-    /// would take in all, and returned nothing: whatever then is right, it costs twice that at most.
+    /// Changes to another plan once this one has returned nothing and taken longer than the other would
+    /// take in all, so that it costs twice that at most; or once it is plain that the conditions have to do
+    /// with each other, or with the order, in a way that nobody could know.
     fn give_way(&mut self, core: &Core, found: &[Found]) -> Result<()> {
-        let looked_at = self.actuals.entries.max(self.actuals.documents);
-        if looked_at <= self.plan.rows {
+        let looked_at = self.walked().max(self.documents());
+        let is_refuted = self.matched == 0 && looked_at as f64 > self.plan.for_one * REFUTED;
+        if looked_at <= self.plan.rows && !is_refuted {
             return Ok(());
         }
         if looked_at > self.plan.rows.saturating_mul(SURPRISE_FACTOR) + SURPRISE_MIN {
@@ -434,14 +461,62 @@ impl Execution {
         if !is_early || !self.plan.is_ordered {
             return Ok(());
         }
-        let spent = looked_at as f64 * self.plan.row_cost();
-        if let Some(next) = self.others.pop_if(|next| next.cost < spent) {
-            self.plan = next;
+        let spent = match &self.plan.access {
+            Access::Both { .. } => {
+                let entries = self.actuals.entries - self.before.0;
+                entries as f64 * ENTRY + self.documents() as f64 * FETCH
+            }
+            _ => looked_at as f64 * self.plan.row_cost(),
+        };
+        let rest = self.plan.cost_max - spent;
+        let worth = if is_refuted { rest } else { spent.min(self.plan.cost_max) };
+        // Where little is found, whatever hoped to end early is no better: the next is the one whose end is
+        // nearest.
+        let ends = |plan: &Plan| plan.cost_max;
+        let nearest = (0..self.others.len())
+            .min_by(|a, b| ends(&self.others[*a]).total_cmp(&ends(&self.others[*b])));
+        if let Some(nearest) = nearest.filter(|at| ends(&self.others[*at]) < worth) {
+            self.plan = self.others.swap_remove(nearest);
             self.source = None;
             self.batch = 0;
+            self.before = (self.actuals.entries, self.actuals.documents);
             self.actuals.switches += 1;
         }
         Ok(())
+    }
+
+    /// Reads what was gathered, and sorts it, once going on in the order of an index looks worse.
+    fn leave_walk(&mut self) {
+        let Some(wanted) = self.query.limit.map(|limit| limit.saturating_add(self.query.skip))
+        else {
+            return;
+        };
+        let Some(left) = self.source.as_ref().and_then(Source::left) else { return };
+        let walk = Walk {
+            entries_for_one: self.plan.for_one,
+            walked: self.walked(),
+            read: self.documents(),
+            matched: self.matched,
+            left,
+            rest: self.plan.rows_max().saturating_sub(self.walked()),
+        };
+        if self.plan.is_ordered && !self.query.sort.is_empty() && walk.is_worse(wanted) {
+            self.source = self.source.take().map(Source::into_left);
+            self.plan.is_ordered = false;
+            self.actuals.switches += 1;
+        }
+    }
+
+    /// Entries that this plan looked at, without those that were only gathered.
+    fn walked(&self) -> u64 {
+        let left = self.source.as_ref().and_then(Source::left);
+        let gathered = left.map_or(0, |left| left + self.documents());
+        (self.actuals.entries - self.before.0).saturating_sub(gathered)
+    }
+
+    /// Documents that this plan looked at.
+    fn documents(&self) -> u64 {
+        self.actuals.documents - self.before.1
     }
 
     fn check_limits(&self, core: &Core) -> Result<()> {

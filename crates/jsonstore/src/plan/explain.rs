@@ -26,6 +26,7 @@ impl Explanation {
                 "entries": actuals.entries,
                 "documents": actuals.documents,
                 "returned": actuals.returned,
+                "sorted": actuals.sorted,
                 "plans_given_up": actuals.switches,
             });
         }
@@ -37,9 +38,9 @@ impl Explanation {
         Self { json: json!({"plan": {"access": "nothing"}, "rejected": []}) }
     }
 
-    /// `plan` with `access` (`index`, `ids` or `union`), `index`, `ranges`, `estimate`, `cost`,
+    /// `plan` with `access` (`index`, `ids`, `union` or `both`), `index`, `ranges`, `estimate`, `cost`,
     /// `sorts`, `covered`, `filters`, `backward`; `rejected` with the same of the others; `actual` if the query
-    /// was run: `entries` and `documents` looked at, `returned`, `plans_given_up`.
+    /// was run: `entries` and `documents` looked at, `returned`, `sorted`, `plans_given_up`.
     pub fn json(&self) -> &Value {
         &self.json
     }
@@ -67,9 +68,12 @@ impl std::fmt::Display for Explanation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let line = |plan: &Value| {
             let mut line = plan["access"].as_str().unwrap_or_default().to_owned();
-            for name in ["index", "ranges"] {
-                if !plan[name].is_null() {
-                    line += &format!(" {}", plan[name]);
+            let parts = plan["parts"].as_array().into_iter().flatten();
+            for part in std::iter::once(plan).chain(parts) {
+                for name in ["index", "ranges"] {
+                    if !part[name].is_null() {
+                        line += &format!(" {}", part[name]);
+                    }
                 }
             }
             for name in ["filters", "sorts", "covered", "backward"] {
@@ -104,6 +108,9 @@ impl std::fmt::Display for PlanSummary<'_> {
             Access::Ids(ranges) => write!(f, "ids, {} ranges", ranges.len())?,
             Access::Index(scan) => {
                 write!(f, "index {:?}, {} ranges", scan.index.name(), scan.ranges.len())?;
+            }
+            Access::Both { gathered, walked } => {
+                write!(f, "indexes {:?} and {:?}", gathered.index.name(), walked.index.name())?;
             }
             Access::Union(scans) => {
                 let names: Vec<_> = scans.iter().map(|scan| scan.index.name()).collect();
@@ -143,13 +150,20 @@ fn plan(plan: &Plan) -> Value {
             json["index"] = json!(scan.index.name());
             json["ranges"] = describe(&scan.ranges);
         }
+        Access::Both { gathered, walked } => {
+            json["access"] = json!("both");
+            json["parts"] = [gathered, walked].map(part).into_iter().collect();
+        }
         Access::Union(scans) => {
             json["access"] = json!("union");
-            let one = |scan: &IndexScan| json!({"index": scan.index.name(), "ranges": describe(&scan.ranges)});
-            json["parts"] = scans.iter().map(one).collect();
+            json["parts"] = scans.iter().map(part).collect();
         }
     }
     json
+}
+
+fn part(scan: &IndexScan) -> Value {
+    json!({"index": scan.index.name(), "ranges": describe(&scan.ranges)})
 }
 
 /// The first ranges; a list of a thousand helps nobody.

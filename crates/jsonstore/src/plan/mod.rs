@@ -2,11 +2,13 @@
 //!
 //! - `bounds`: what a filter demands, as ranges of encoded values
 //! - `choose`: every way of answering, and its price
+//! - `both`: two indexes at once
 //! - `remember`: what was chosen for queries of one shape
 //! - `lookup`: what one range of one index answers
 //! - `source`, `execute`: the rows of a plan, and what is made of them
 //! - `explain`: all of this for people
 
+mod both;
 mod bounds;
 mod choose;
 mod execute;

@@ -30,8 +30,43 @@ pub(crate) enum Source {
         scans: VecDeque<(Arc<BTreeIndex>, Ranges)>,
         /// Ids that were yielded, where they could come again.
         seen: Option<HashSet<Bytes>>,
+        /// Only these ids count, each once.
+        only: Option<Only>,
         is_covered: bool,
     },
+    /// Documents of these ids, the next one last.
+    Given(Vec<Bytes>),
+}
+
+/// Ids that an index finds.
+#[derive(Debug)]
+pub(crate) enum Only {
+    ToGather(Arc<BTreeIndex>, Box<Ranges>),
+    Gathered(HashSet<Bytes>),
+}
+
+impl Only {
+    /// Gathers them; says how many entries that took.
+    fn gather(&mut self, core: &Core, snapshot: u64) -> Result<u64> {
+        let Self::ToGather(index, ranges) = self else { return Ok(0) };
+        let (mut ids, mut ends) = (Vec::new(), Vec::new());
+        let mut one = |key: &[u8], _: u64, _: Value<'_>| {
+            ids.extend_from_slice(index.id_in(key)?);
+            ends.push(ids.len());
+            Ok(())
+        };
+        let count = ranges.visit(core, index.keyspace, snapshot, usize::MAX, &mut one)?;
+        *self = Self::Gathered(split(ids, &ends).into_iter().collect());
+        Ok(count as u64)
+    }
+
+    /// True once for each of them.
+    fn take(&mut self, id: &[u8]) -> bool {
+        match self {
+            Self::ToGather(..) => false,
+            Self::Gathered(ids) => ids.remove(id),
+        }
+    }
 }
 
 /// A batch.
@@ -53,13 +88,44 @@ impl Source {
             Access::Index(scan) => Self::Index {
                 scans: [one(scan)].into(),
                 seen: scan.index.is_multikey().then(HashSet::new),
+                only: None,
                 is_covered,
             },
+            Access::Both { gathered, walked } => {
+                let (index, ranges) = (Arc::clone(&gathered.index), ranges(&gathered.ranges));
+                Self::Index {
+                    scans: [one(walked)].into(),
+                    seen: None,
+                    only: Some(Only::ToGather(index, Box::new(ranges))),
+                    is_covered: false,
+                }
+            }
             Access::Union(scans) => Self::Index {
                 scans: scans.iter().map(one).collect(),
                 seen: Some(HashSet::new()),
+                only: None,
                 is_covered: false,
             },
+        }
+    }
+
+    /// Gathered ids that were not met yet, and no more.
+    pub(crate) fn left(&self) -> Option<u64> {
+        match self {
+            Self::Index { only: Some(Only::Gathered(ids)), .. } => Some(ids.len() as u64),
+            _ => None,
+        }
+    }
+
+    /// Goes on with the gathered ids that were not met yet, in their own order.
+    pub(crate) fn into_left(self) -> Self {
+        match self {
+            Self::Index { only: Some(Only::Gathered(ids)), .. } => {
+                let mut ids: Vec<Bytes> = ids.into_iter().collect();
+                ids.sort_unstable_by(|a, b| b.cmp(a));
+                Self::Given(ids)
+            }
+            other => other,
         }
     }
 
@@ -80,14 +146,25 @@ impl Source {
                     (Rows { found, ids: Vec::new() }, entries)
                 }))
             }
-            Self::Index { scans, seen, is_covered } => {
+            Self::Given(rest) => {
+                let from = rest.len().saturating_sub(size);
+                let mut ids = rest.split_off(from);
+                ids.reverse();
+                ids.retain(|id| !hidden.contains(id));
+                Ok((from > 0 || !ids.is_empty()).then_some((Rows { found: Vec::new(), ids }, 0)))
+            }
+            Self::Index { scans, seen, only, is_covered } => {
                 let Some((index, ranges)) = scans.front_mut() else { return Ok(None) };
+                let gathered = only.as_mut().map_or(Ok(0), |only| only.gather(core, snapshot))?;
                 let mut rows = Rows::default();
                 // One piece of memory for all of them.
                 let (mut ids, mut ends) = (Vec::new(), Vec::new());
                 let mut one = |key: &[u8], _: u64, value: Value<'_>| {
                     let id = index.id_in(key)?;
-                    if hidden.contains(id) || seen.as_ref().is_some_and(|seen| seen.contains(id)) {
+                    if hidden.contains(id)
+                        || seen.as_ref().is_some_and(|seen| seen.contains(id))
+                        || only.as_mut().is_some_and(|only| !only.take(id))
+                    {
                         return Ok(());
                     }
                     if let Some(seen) = seen {
@@ -118,17 +195,23 @@ impl Source {
                 if count == 0 {
                     scans.pop_front();
                 }
-                let ids = Bytes::from(ids);
-                let mut from = 0;
-                rows.ids = Vec::with_capacity(ends.len());
-                for end in ends {
-                    rows.ids.push(ids.slice(from..end));
-                    from = end;
-                }
-                Ok(Some((rows, count as u64)))
+                rows.ids = split(ids, &ends);
+                Ok(Some((rows, gathered + count as u64)))
             }
         }
     }
+}
+
+/// Pieces of one piece of memory.
+fn split(bytes: Vec<u8>, ends: &[usize]) -> Vec<Bytes> {
+    let bytes = Bytes::from(bytes);
+    let mut from = 0;
+    let piece = |end: &usize| {
+        let piece = bytes.slice(from..*end);
+        from = *end;
+        piece
+    };
+    ends.iter().map(piece).collect()
 }
 
 /// Ranges of a keyspace that are gone through in their order, or all of it backward.
