@@ -57,7 +57,7 @@ pub(crate) fn wait_for_port(port: u16) {
 }
 
 /// How Pebble behaves.
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Manners {
     pub(crate) nonce_reject: u32,
     pub(crate) authz_reuse: u32,
@@ -71,7 +71,8 @@ pub(crate) struct Pebble {
     pub(crate) http_port: u16,
     pub(crate) tls_port: u16,
     dns_management: u16,
-    _running: [Running; 2],
+    program: Running,
+    _names: Running,
 }
 
 impl Pebble {
@@ -121,7 +122,24 @@ impl Pebble {
         let pebble = Running(pebble.stdout(log()).stderr(log()).spawn().unwrap());
         wait_for_port(port);
         wait_for_port(dns_management);
-        Self { folder, port, http_port, tls_port, dns_management, _running: [names, pebble] }
+        Self { folder, port, http_port, tls_port, dns_management, program: pebble, _names: names }
+    }
+
+    /// Ends it, and tells whether it had locked itself up.
+    ///
+    /// Pebble does so under many orders at once, 2.4.0 and later: who asks for an authorization holds it and waits for
+    /// the store, who asks for an order or creates one holds the store and waits for the authorization, and a
+    /// third, who wants to write to the store, keeps the first from going on.
+    pub(crate) fn had_locked_itself_up(mut self) -> bool {
+        let pid = self.program.0.id().to_string();
+        // A program of Go says then where each of its threads waits.
+        let told = Command::new("kill").args(["-QUIT", &pid]).status().unwrap();
+        assert!(told.success(), "Pebble has ended");
+        self.program.0.wait().unwrap();
+        let log = fs::read(self.folder.path().join("log")).unwrap();
+        let log = String::from_utf8_lossy(&log);
+        let waits = ["WebFrontEndImpl).Authz(", "MemoryStore).GetAccountByKey", "RWMutex).RLock"];
+        log.split("\n\n").any(|thread| waits.iter().all(|words| thread.contains(words)))
     }
 
     pub(crate) fn directory(&self) -> String {
