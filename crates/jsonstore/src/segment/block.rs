@@ -6,6 +6,10 @@
 //! the values it passes, then all values; a restart has two offsets, of a head and of its value, both
 //! from the beginning of the block, and behind the restarts come u32 length of the heads and the
 //! count with its highest bit set.
+//!
+//! With the second highest bit set, words stand behind the restarts: u64s of the eight bytes of each
+//! whole key behind what all of these have in common, and a u32, how many bytes that is. A search
+//! compares words that lie together instead of keys that do not.
 
 use std::cmp::Ordering;
 
@@ -19,6 +23,8 @@ const RESTART_EVERY: usize = 16;
 const INDEX_RESTART_EVERY: usize = 2;
 /// In the count of restarts: the block is split.
 const SPLIT: u32 = 1 << 31;
+/// It has words.
+const WORDS: u32 = 1 << 30;
 
 /// What the value bytes of an entry are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +56,8 @@ pub(crate) struct BlockBuilder {
     values: Vec<u8>,
     /// Where heads and values of the restarts begin, the latter in `values`.
     restarts: Vec<(u32, u32)>,
+    /// Their keys.
+    whole: Vec<Vec<u8>>,
     last_key: Vec<u8>,
     count: usize,
 }
@@ -64,6 +72,7 @@ impl BlockBuilder {
         let every = if self.is_joined { INDEX_RESTART_EVERY } else { RESTART_EVERY };
         let shared = if self.count.is_multiple_of(every) {
             self.restarts.push((self.heads.len() as u32, self.values.len() as u32));
+            self.whole.push(key.to_vec());
             0
         } else {
             key.iter().zip(&self.last_key).take_while(|(a, b)| a == b).count()
@@ -82,7 +91,7 @@ impl BlockBuilder {
     }
 
     pub(crate) fn len(&self) -> usize {
-        let (restart, tail) = if self.is_joined { (4, 4) } else { (8, 8) };
+        let (restart, tail) = if self.is_joined { (4 + 8, 8) } else { (8 + 8, 12) };
         self.heads.len() + self.values.len() + self.restarts.len() * restart + tail
     }
 
@@ -104,7 +113,16 @@ impl BlockBuilder {
                 out.extend_from_slice(&(heads + value).to_le_bytes());
             }
         }
-        let count = self.restarts.len() as u32;
+        let skip = match &self.whole[..] {
+            // In order, so what these have in common, all have.
+            [first, .., last] => first.iter().zip(last).take_while(|(a, b)| a == b).count(),
+            _ => 0,
+        };
+        for key in &self.whole {
+            out.extend_from_slice(&word(key, skip).to_le_bytes());
+        }
+        out.extend_from_slice(&(skip as u32).to_le_bytes());
+        let count = self.restarts.len() as u32 | WORDS;
         if self.is_joined {
             out.extend_from_slice(&count.to_le_bytes());
         } else {
@@ -112,10 +130,23 @@ impl BlockBuilder {
             out.extend_from_slice(&(count | SPLIT).to_le_bytes());
         }
         self.restarts.clear();
+        self.whole.clear();
         self.last_key.clear();
         self.count = 0;
         out
     }
+}
+
+/// Eight bytes of a key from `skip` on, zeros where it has fewer: ordered as the keys are, but for
+/// those that are equal.
+fn word(key: &[u8], skip: usize) -> u64 {
+    let rest = key.get(skip..).unwrap_or_default();
+    let bytes = rest.first_chunk().copied().unwrap_or_else(|| {
+        let mut bytes = [0; 8];
+        bytes[..rest.len()].copy_from_slice(rest);
+        bytes
+    });
+    u64::from_be_bytes(bytes)
 }
 
 /// Where an entry begins.
@@ -145,30 +176,30 @@ struct Parts<'a> {
     /// Up to the end of the values.
     all: &'a [u8],
     restarts: &'a [u8],
+    /// None, or one for each restart.
+    words: &'a [[u8; 8]],
+    /// What all of their keys have in common.
+    skip: usize,
     is_split: bool,
 }
 
 impl<'a> Parts<'a> {
     #[inline]
     fn of(block: &'a [u8]) -> Option<Self> {
-        let tail = block.len().checked_sub(4)?;
-        let count = Reader::at(block, tail).u32()?;
-        if count & SPLIT == 0 {
-            let end = tail.checked_sub((count as usize).checked_mul(4)?)?;
-            let all = block.get(..end)?;
-            return Some(Self {
-                heads: all,
-                all,
-                restarts: block.get(end..tail)?,
-                is_split: false,
-            });
+        let mut rest = block;
+        let flags = take_u32(&mut rest)?;
+        let count = (flags & !(SPLIT | WORDS)) as usize;
+        let is_split = flags & SPLIT != 0;
+        let heads = if is_split { take_u32(&mut rest)? as usize } else { usize::MAX };
+        let (mut words, mut skip): (&[[u8; 8]], usize) = (&[], 0);
+        if flags & WORDS != 0 {
+            skip = take_u32(&mut rest)? as usize;
+            words = take_end(&mut rest, count.checked_mul(8)?)?.as_chunks().0;
         }
-        let tail = tail.checked_sub(4)?;
-        let heads = Reader::at(block, tail).u32()? as usize;
-        let end = tail.checked_sub(((count & !SPLIT) as usize).checked_mul(8)?)?;
-        let all = block.get(..end)?;
-        let restarts = block.get(end..tail)?;
-        Some(Self { heads: all.get(..heads)?, all, restarts, is_split: true })
+        let restart = if is_split { 8 } else { 4 };
+        let restarts = take_end(&mut rest, count.checked_mul(restart)?)?;
+        let heads = if is_split { rest.get(..heads)? } else { rest };
+        Some(Self { heads, all: rest, restarts, words, skip, is_split })
     }
 
     fn restarts(&self) -> usize {
@@ -214,15 +245,47 @@ impl<'a> Parts<'a> {
 
     /// Which restart that is.
     fn start_at(&self, key: &[u8], seq: u64) -> Option<usize> {
-        let (mut low, mut high) = (0, self.restarts());
-        while low + 1 < high {
+        let (mut low, mut high) = self.near(key)?;
+        while low < high {
             let middle = usize::midpoint(low, high);
             let entry = self.entry(&mut self.restart(middle)?)?;
             let is_before = compare((entry.suffix, entry.seq), (key, seq)).is_lt();
-            if is_before { low = middle } else { high = middle }
+            if is_before { low = middle + 1 } else { high = middle }
         }
-        Some(low)
+        Some(low.saturating_sub(1))
     }
+
+    /// All restarts up to the first number are before the key, and those from the second on are not.
+    fn near(&self, key: &[u8]) -> Option<(usize, usize)> {
+        let all = self.restarts();
+        if self.words.is_empty() {
+            return Some((0, all));
+        }
+        let common = self.entry(&mut self.restart(0)?)?.suffix.get(..self.skip)?;
+        match key.get(..self.skip).unwrap_or(key).cmp(common) {
+            Ordering::Less => return Some((0, 0)),
+            Ordering::Greater => return Some((all, all)),
+            Ordering::Equal => {}
+        }
+        let word = word(key, self.skip);
+        let low = self.words.partition_point(|other| u64::from_le_bytes(*other) < word);
+        let equal = self.words.get(low..)?.iter();
+        let equal = equal.take_while(|other| u64::from_le_bytes(**other) == word).count();
+        Some((low, low + equal))
+    }
+}
+
+/// The last bytes, which are cut off.
+#[inline]
+fn take_end<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (before, end) = rest.split_at_checked(rest.len().checked_sub(len)?)?;
+    *rest = before;
+    Some(end)
+}
+
+#[inline]
+fn take_u32(rest: &mut &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(take_end(rest, 4)?.try_into().ok()?))
 }
 
 /// Of a block of data: how many entries lie before the target, and how many there are.
@@ -252,9 +315,17 @@ pub(crate) struct Found<'a> {
     pub(crate) value: &'a [u8],
 }
 
-/// The first entry at or after the target, as `BlockIter::seek` finds it, but without making up keys.
+/// The first entry at or after the target.
+#[inline]
 pub(crate) fn find<'a>(block: &'a [u8], key: &[u8], seq: u64) -> Option<Found<'a>> {
-    let parts = Parts::of(block)?;
+    let (entry, _) = search(Parts::of(block)?, key, seq)?;
+    let is_exact = key.get(entry.shared..) == Some(entry.suffix);
+    let Entry { seq, kind, value, .. } = entry;
+    Some(Found { is_exact, seq, kind, value })
+}
+
+/// The same as an entry, with the place behind it. No keys are made up.
+fn search<'a>(parts: Parts<'a>, key: &[u8], seq: u64) -> Option<(Entry<'a>, Place)> {
     let mut place = parts.start(key, seq)?;
     // How much the last entry, which is before the target, has in common with it.
     let mut common = 0;
@@ -266,9 +337,7 @@ pub(crate) fn find<'a>(block: &'a [u8], key: &[u8], seq: u64) -> Option<Found<'a
         }
         let rest = key.get(entry.shared..)?;
         if compare((entry.suffix, entry.seq), (rest, seq)).is_ge() {
-            let is_exact = entry.suffix == rest;
-            let Entry { seq, kind, value, .. } = entry;
-            return Some(Found { is_exact, seq, kind, value });
+            return Some((entry, place));
         }
         let same = entry.suffix.iter().zip(rest).take_while(|(a, b)| a == b).count();
         common = entry.shared + same;
@@ -324,14 +393,15 @@ impl BlockIter {
 
     /// Steps to the first entry at or after the target.
     pub(crate) fn seek(&mut self, key: &[u8], seq: u64) -> Option<()> {
-        self.at = Parts::of(&self.block)?.start(key, seq)?;
+        let (entry, at) = search(Parts::of(&self.block)?, key, seq)?;
+        // What it shares with the entry before it, that one shares with the target.
         self.key.clear();
-        loop {
-            self.next()?;
-            if compare((&self.key, self.seq), (key, seq)).is_ge() {
-                return Some(());
-            }
-        }
+        self.key.extend_from_slice(key.get(..entry.shared)?);
+        self.key.extend_from_slice(entry.suffix);
+        (self.kind, self.seq) = (entry.kind, entry.seq);
+        self.value = (entry.value_at, entry.value_at + entry.value.len());
+        self.at = at;
+        Some(())
     }
 }
 
@@ -374,15 +444,18 @@ mod tests {
     }
 
     #[test]
-    fn find_agrees_with_seek() {
-        check_find(BlockBuilder::default());
-        check_find(BlockBuilder::index());
+    fn find_and_seek_agree_with_a_walk() {
+        for prefix in ["", "common/", "longer than eight bytes"] {
+            check_find(BlockBuilder::default(), prefix);
+            check_find(BlockBuilder::index(), prefix);
+        }
     }
 
-    fn check_find(mut builder: BlockBuilder) {
+    fn check_find(mut builder: BlockBuilder, prefix: &str) {
         let mut keys: Vec<(String, u64)> = Vec::new();
         for i in 0..60_u32 {
-            let key = format!("{}{}", "ab".repeat(i as usize / 20), "x".repeat(i as usize % 20));
+            let key =
+                format!("{prefix}{}{}", "ab".repeat(i as usize / 20), "x".repeat(i as usize % 20));
             keys.extend([(key.clone(), 9), (key, 4)]);
         }
         keys.sort_by(|a, b| compare((a.0.as_bytes(), a.1), (b.0.as_bytes(), b.1)));
@@ -391,16 +464,31 @@ mod tests {
         }
         let block = Bytes::from(builder.finish());
         for (key, _) in &keys {
-            for key in [key.clone(), format!("{key}a"), format!("{key}y"), String::new()] {
+            let short = prefix.get(..3).unwrap_or_default().to_owned();
+            for key in [key.clone(), format!("{key}a"), format!("{key}y"), short, "z".to_owned()] {
                 for seq in [0, 4, 5, 9, 10] {
-                    let mut iter = BlockIter::new(block.clone()).unwrap();
-                    let want = iter.seek(key.as_bytes(), seq).map(|()| Found {
-                        is_exact: iter.key == key.as_bytes(),
-                        seq: iter.seq,
-                        kind: iter.kind,
-                        value: iter.value_bytes(),
+                    let mut all = BlockIter::new(block.clone()).unwrap();
+                    let mut first = all.next();
+                    while first.is_some()
+                        && compare((&all.key, all.seq), (key.as_bytes(), seq)).is_lt()
+                    {
+                        first = all.next();
+                    }
+                    let want = first.map(|()| Found {
+                        is_exact: all.key == key.as_bytes(),
+                        seq: all.seq,
+                        kind: all.kind,
+                        value: all.value_bytes(),
                     });
                     assert_eq!(find(&block, key.as_bytes(), seq), want, "{key} at {seq}");
+                    let mut iter = BlockIter::new(block.clone()).unwrap();
+                    assert_eq!(iter.seek(key.as_bytes(), seq), first);
+                    if first.is_some() {
+                        assert_eq!((&iter.key, iter.seq), (&all.key, all.seq));
+                        assert_eq!(iter.value_bytes(), all.value_bytes());
+                        assert_eq!(iter.next(), all.next());
+                        assert_eq!((&iter.key, iter.seq), (&all.key, all.seq));
+                    }
                 }
             }
         }

@@ -21,7 +21,8 @@ pub(crate) use self::{
 
 pub(crate) const MAGIC: &[u8; 8] = b"HEARTHSG";
 /// 1: values are raw or zstd. 2: they may be codes of a symbol table. 3: data blocks are split.
-pub(crate) const VERSION: u32 = 3;
+/// 4: blocks have words to search by.
+pub(crate) const VERSION: u32 = 4;
 /// Clear bytes at the start of every segment.
 pub(crate) const HEADER: usize = 80;
 /// Clear bytes at the end.
