@@ -51,6 +51,32 @@ impl BlockCache {
         found
     }
 
+    /// As `get` for several blocks of a segment, in their order.
+    pub(crate) fn get_all(&self, segment: u64, offsets: &[u64]) -> Vec<Option<Bytes>> {
+        let mut found = vec![None; offsets.len()];
+        let mut shards: [Vec<(u64, usize)>; SHARDS] = [const { Vec::new() }; SHARDS];
+        for (place, offset) in offsets.iter().enumerate() {
+            let hash = hash(segment, *offset);
+            shards[hash as usize % SHARDS].push((hash, place));
+        }
+        for (shard, wanted) in self.shards.iter().zip(&shards) {
+            if wanted.is_empty() {
+                continue;
+            }
+            let hashes = wanted.iter().map(|(hash, _)| *hash);
+            shard.lock().get_all(hashes, |at, key, block| {
+                let place = wanted[at].1;
+                if *key == (segment, offsets[place]) {
+                    found[place] = Some(block.clone());
+                }
+            });
+        }
+        let hits = found.iter().flatten().count();
+        self.hits.fetch_add(hits as u64, Relaxed);
+        self.misses.fetch_add((offsets.len() - hits) as u64, Relaxed);
+        found
+    }
+
     pub(crate) fn insert(&self, segment: u64, offset: u64, block: Bytes) {
         let hash = hash(segment, offset);
         let weight = block.len() + OVERHEAD;

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use crate::codec::StableBuilder;
 
 const USES_MAX: u8 = 3;
+/// As many are looked for at once.
+const GET_AT_ONCE: usize = 16;
 
 #[derive(Debug)]
 struct Slot<K, V> {
@@ -55,6 +57,41 @@ impl<K, V> Clock<K, V> {
         }
         slot.uses = (slot.uses + 1).min(USES_MAX);
         Some(value)
+    }
+
+    /// As `get` for several hashes: all of their places are found before any of them is looked at, so
+    /// that what has to come from memory comes at once.
+    pub(crate) fn get_all(
+        &mut self,
+        hashes: impl Iterator<Item = u64> + Clone,
+        mut visit: impl FnMut(usize, &K, &V),
+    ) {
+        if let Some(sketch) = &mut self.sketch {
+            hashes.clone().for_each(|hash| sketch.count(hash));
+        }
+        let mut places = [None; GET_AT_ONCE];
+        let mut done = 0;
+        let mut rest = hashes.peekable();
+        while rest.peek().is_some() {
+            let mut count = 0;
+            for (place, hash) in places.iter_mut().zip(rest.by_ref()) {
+                *place = self.map.get(&hash).copied();
+                count += 1;
+            }
+            let found = places[..count].iter().flatten();
+            let uses = found.filter_map(|place| self.slots.get(*place as usize));
+            std::hint::black_box(uses.fold(0, |all, slot| all ^ slot.uses));
+            for (at, place) in places[..count].iter().enumerate() {
+                let slot = place.and_then(|place| self.slots.get_mut(place as usize));
+                if let Some(slot) = slot
+                    && let Some((key, value)) = &slot.item
+                {
+                    slot.uses = (slot.uses + 1).min(USES_MAX);
+                    visit(done + at, key, value);
+                }
+            }
+            done += count;
+        }
     }
 
     /// `item` is made only if it is let in.
@@ -236,6 +273,15 @@ mod tests {
             clock.insert(i, 10, 500, || (i, i));
             assert!(clock.get(i, |k| *k == i).is_some());
         }
+        let mut found = Vec::new();
+        let hashes: Vec<u64> = (2050..2150).rev().collect();
+        clock.get_all(hashes.iter().copied(), |at, key, value| {
+            assert_eq!((hashes[at], key), (*key, value));
+            found.push(*key);
+        });
+        let one_by_one: Vec<u64> =
+            hashes.into_iter().filter(|i| clock.get(*i, |_| true).is_some()).collect();
+        assert!(found.len() > 20 && found == one_by_one);
         clock.insert(5000, 501, 500, || (5000, 1));
         assert!(clock.get(5000, |_| true).is_none(), "larger than the cache");
         clock.remove_if(|_| true);

@@ -391,9 +391,14 @@ impl BlockIter {
         Some(())
     }
 
-    /// Steps to the first entry at or after the target.
+    /// Steps to the first entry at or after the target, or to the end.
     pub(crate) fn seek(&mut self, key: &[u8], seq: u64) -> Option<()> {
-        let (entry, at) = search(Parts::of(&self.block)?, key, seq)?;
+        let parts = Parts::of(&self.block)?;
+        let end = parts.heads.len();
+        let Some((entry, at)) = search(parts, key, seq) else {
+            self.at.head = end;
+            return None;
+        };
         // What it shares with the entry before it, that one shares with the target.
         self.key.clear();
         self.key.extend_from_slice(key.get(..entry.shared)?);
@@ -483,7 +488,9 @@ mod tests {
                     assert_eq!(find(&block, key.as_bytes(), seq), want, "{key} at {seq}");
                     let mut iter = BlockIter::new(block.clone()).unwrap();
                     assert_eq!(iter.seek(key.as_bytes(), seq), first);
-                    if first.is_some() {
+                    if first.is_none() {
+                        assert_eq!(iter.next(), None, "it is at the end");
+                    } else {
                         assert_eq!((&iter.key, iter.seq), (&all.key, all.seq));
                         assert_eq!(iter.value_bytes(), all.value_bytes());
                         assert_eq!(iter.next(), all.next());

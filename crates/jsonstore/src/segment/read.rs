@@ -62,6 +62,8 @@ struct Open {
 
 /// Keys that are looked for together: what one of them needs of memory comes while the others wait.
 const WINDOW: usize = 16;
+/// Keys whose blocks are fetched together.
+const BLOCKS_MAX: usize = 128;
 /// As much at the beginning of a block is mostly searched.
 const SEARCHED_BYTES: usize = 256;
 /// What comes from memory at a time.
@@ -126,30 +128,57 @@ impl Segment {
         snapshot: u64,
         visit: &mut Visit<'_>,
     ) -> Result<()> {
-        let mut index = None;
-        let mut blocks: Vec<(usize, Bytes)> = Vec::with_capacity(WINDOW.min(probes.len()));
-        for window in probes.chunks_mut(WINDOW) {
-            let mut last: Pinned = None;
-            for (at, probe) in window.iter().enumerate() {
-                if probe.is_found || !self.covers(probe.full) {
-                    continue;
-                }
-                let open = self.open()?;
-                if !open.filter.may_contain(probe.hash) {
-                    continue;
-                }
-                let handle = self.find(open, probe.full, snapshot, &mut index)?;
-                let Some(handle) = handle else { continue };
-                let block = self.pinned_block(open, kind::DATA, handle, &mut last)?;
-                blocks.push((at, block.clone()));
+        for probes in probes.chunks_mut(BLOCKS_MAX) {
+            let handles = self.handles(probes, snapshot)?;
+            let mut blocks = self.data_blocks(&handles)?.into_iter();
+            let mut handles = &handles[..];
+            for (from, window) in (0..).step_by(WINDOW).zip(probes.chunks_mut(WINDOW)) {
+                let count = handles.partition_point(|(at, _)| *at < from + window.len());
+                let (own, rest) = handles.split_at(count);
+                handles = rest;
+                let places = own.iter().map(|(at, _)| at - from);
+                let blocks: Vec<(usize, Bytes)> = places.zip(blocks.by_ref()).collect();
+                touch(blocks.iter().map(|(_, block)| block.get(..SEARCHED_BYTES).unwrap_or(block)));
+                let tails = blocks.iter().map(|(_, block)| block.get(block.len() - 1..));
+                touch(tails.map(Option::unwrap_or_default));
+                self.visit_blocks(window, &blocks, snapshot, visit)?;
             }
-            let searched = blocks.iter().map(|(_, block)| block);
-            touch(searched.map(|block| block.get(..SEARCHED_BYTES).unwrap_or(block)));
-            touch(blocks.iter().map(|(_, block)| block.get(block.len() - 1..).unwrap_or_default()));
-            self.visit_blocks(window, &blocks, snapshot, visit)?;
-            blocks.clear();
         }
         Ok(())
+    }
+
+    /// The blocks that keys may be in, which were not found yet.
+    fn handles(&self, probes: &[Probe<'_>], snapshot: u64) -> Result<Vec<(usize, Handle)>> {
+        let mut handles = Vec::with_capacity(probes.len());
+        let mut index = None;
+        for (at, probe) in probes.iter().enumerate() {
+            if probe.is_found || !self.covers(probe.full) {
+                continue;
+            }
+            let open = self.open()?;
+            if !open.filter.may_contain(probe.hash) {
+                continue;
+            }
+            if let Some(handle) = self.find(open, probe.full, snapshot, &mut index)? {
+                handles.push((at, handle));
+            }
+        }
+        Ok(handles)
+    }
+
+    fn data_blocks(&self, handles: &[(usize, Handle)]) -> Result<Vec<Bytes>> {
+        let open = self.open()?;
+        let mut last: Pinned = None;
+        let mut one = |handle| self.pinned_block(open, kind::DATA, handle, &mut last).cloned();
+        if open.map.is_some() || handles.len() < 2 {
+            return handles.iter().map(|(_, handle)| one(*handle)).collect();
+        }
+        let offsets: Vec<u64> = handles.iter().map(|(_, handle)| handle.offset).collect();
+        let known = self.cache.get_all(self.info.number, &offsets).into_iter();
+        known
+            .zip(handles)
+            .map(|(known, (_, handle))| known.map_or_else(|| one(*handle), Ok))
+            .collect()
     }
 
     /// Visits those keys of a window that are in the blocks they should be in.
