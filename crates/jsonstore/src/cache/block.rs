@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use super::{MapBudget, clock::Clock};
 
 const SHARDS: usize = 16;
+/// Fences take at most one of so many parts of what blocks may take.
+const FENCES_SHARE: usize = 8;
 /// What a cached block costs beyond its bytes.
 const OVERHEAD: usize = 96;
 
@@ -16,6 +18,8 @@ pub(crate) struct BlockCache {
     shards: Vec<Mutex<Clock<(u64, u64), Bytes>>>,
     capacity: usize,
     bytes: AtomicUsize,
+    /// Tables of open segments that say where their blocks are; they go with these only.
+    fences: AtomicUsize,
     /// For what is mapped, there is nothing to hold here.
     pub(crate) maps: MapBudget,
     pub(crate) hits: AtomicU64,
@@ -31,13 +35,38 @@ impl BlockCache {
             shards: (0..SHARDS).map(|_| Mutex::new(Clock::new(Some(counters)))).collect(),
             capacity,
             bytes: AtomicUsize::new(0),
+            fences: AtomicUsize::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
     }
 
+    /// Of blocks and fences.
     pub(crate) fn bytes(&self) -> usize {
+        self.block_bytes() + self.fences.load(Relaxed)
+    }
+
+    /// Of blocks alone.
+    pub(crate) fn block_bytes(&self) -> usize {
         self.bytes.load(Relaxed)
+    }
+
+    /// Whether a fence of about so many bytes may be made.
+    pub(crate) fn has_room_for_fence(&self, bytes: usize) -> bool {
+        self.fences.load(Relaxed) + bytes <= self.capacity / FENCES_SHARE
+    }
+
+    pub(crate) fn note_fence(&self, bytes: usize) {
+        self.fences.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn forget_fence(&self, bytes: usize) {
+        self.fences.fetch_sub(bytes, Relaxed);
+    }
+
+    /// What fences leave of so many bytes, for one shard.
+    fn shard_capacity(&self, capacity: usize) -> usize {
+        capacity.saturating_sub(self.fences.load(Relaxed)) / SHARDS
     }
 
     pub(crate) fn get(&self, segment: u64, offset: u64) -> Option<Bytes> {
@@ -54,17 +83,15 @@ impl BlockCache {
     /// As `get` for several blocks of a segment, in their order.
     pub(crate) fn get_all(&self, segment: u64, offsets: &[u64]) -> Vec<Option<Bytes>> {
         let mut found = vec![None; offsets.len()];
-        let mut shards: [Vec<(u64, usize)>; SHARDS] = [const { Vec::new() }; SHARDS];
-        for (place, offset) in offsets.iter().enumerate() {
-            let hash = hash(segment, *offset);
-            shards[hash as usize % SHARDS].push((hash, place));
-        }
-        for (shard, wanted) in self.shards.iter().zip(&shards) {
-            if wanted.is_empty() {
-                continue;
-            }
+        let wanted = offsets.iter().enumerate();
+        let mut wanted: Vec<(u64, usize)> =
+            wanted.map(|(place, offset)| (hash(segment, *offset), place)).collect();
+        let shard_of = |hash: u64| hash as usize % SHARDS;
+        wanted.sort_unstable_by_key(|(hash, _)| shard_of(*hash));
+        for wanted in wanted.chunk_by(|(a, _), (b, _)| shard_of(*a) == shard_of(*b)) {
+            let Some((first, _)) = wanted.first() else { continue };
             let hashes = wanted.iter().map(|(hash, _)| *hash);
-            shard.lock().get_all(hashes, |at, key, block| {
+            self.shards[shard_of(*first)].lock().get_all(hashes, |at, key, block| {
                 let place = wanted[at].1;
                 if *key == (segment, offsets[place]) {
                     found[place] = Some(block.clone());
@@ -82,7 +109,9 @@ impl BlockCache {
         let weight = block.len() + OVERHEAD;
         let mut shard = self.shards[hash as usize % SHARDS].lock();
         let before = shard.bytes();
-        shard.insert(hash, weight, self.capacity / SHARDS, || ((segment, offset), block));
+        shard.insert(hash, weight, self.shard_capacity(self.capacity), || {
+            ((segment, offset), block)
+        });
         let after = shard.bytes();
         if after >= before {
             self.bytes.fetch_add(after - before, Relaxed);
@@ -96,7 +125,7 @@ impl BlockCache {
         for shard in &self.shards {
             let mut shard = shard.lock();
             let before = shard.bytes();
-            shard.shrink(capacity / SHARDS);
+            shard.shrink(self.shard_capacity(capacity));
             self.bytes.fetch_sub(before - shard.bytes(), Relaxed);
         }
     }

@@ -362,7 +362,7 @@ impl Core {
             self.documents.bytes() as u64,
             self.blocks.hits.load(Ordering::Relaxed),
             self.blocks.misses.load(Ordering::Relaxed),
-            self.blocks.bytes() as u64,
+            self.blocks.block_bytes() as u64,
         ]
     }
 }

@@ -4,6 +4,7 @@ mod back;
 mod batch;
 mod compact;
 mod merge;
+mod one_run;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -20,6 +20,7 @@ use crate::{
     error::Result,
     index::BTreeIndex,
     key::prefix_end,
+    lsm::{Tree, VisitEntry},
     query::{Comparing, Comparison, Param, Slot},
 };
 
@@ -59,10 +60,7 @@ impl LookUp<'_> {
             return Ok(None);
         }
         let (mut ids, mut ends) = (Vec::with_capacity(64), Vec::with_capacity(wanted.min(128)));
-        let keyspace_of_index = self.index.keyspace;
-        let mut walk =
-            Walk::new(tree, keyspace_of_index, self.from, self.to, *at, self.is_backward)?;
-        walk.visit(wanted, &mut |key, _, _| {
+        self.visit((tree, *at), wanted, &mut |key, _, _| {
             ids.extend_from_slice(self.index.id_in(key)?);
             ends.push(ids.len());
             Ok(())
@@ -76,6 +74,22 @@ impl LookUp<'_> {
         let found = core.documents_at(keyspace, keys, (tree, *at), &hide)?;
         self.index.note_use();
         Ok(Some(found))
+    }
+
+    /// Visits up to `limit` entries.
+    fn visit(
+        &self,
+        (tree, at): (&Tree, u64),
+        limit: usize,
+        visit: &mut VisitEntry<'_>,
+    ) -> Result<()> {
+        let keyspace = self.index.keyspace;
+        let range = (keyspace, self.from, self.to);
+        if !self.is_backward && tree.visit_one_run(range, at, limit, visit)?.is_some() {
+            return Ok(());
+        }
+        let mut walk = Walk::new(tree, keyspace, self.from, self.to, at, self.is_backward)?;
+        walk.visit(limit, visit).map(|_| ())
     }
 }
 

@@ -139,7 +139,7 @@ impl BlockBuilder {
 
 /// Eight bytes of a key from `skip` on, zeros where it has fewer: ordered as the keys are, but for
 /// those that are equal.
-fn word(key: &[u8], skip: usize) -> u64 {
+pub(crate) fn word(key: &[u8], skip: usize) -> u64 {
     let rest = key.get(skip..).unwrap_or_default();
     let bytes = rest.first_chunk().copied().unwrap_or_else(|| {
         let mut bytes = [0; 8];
@@ -401,6 +401,7 @@ impl BlockIter {
         };
         // What it shares with the entry before it, that one shares with the target.
         self.key.clear();
+        self.key.reserve(entry.shared + entry.suffix.len());
         self.key.extend_from_slice(key.get(..entry.shared)?);
         self.key.extend_from_slice(entry.suffix);
         (self.kind, self.seq) = (entry.kind, entry.seq);

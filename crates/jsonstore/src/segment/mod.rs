@@ -8,12 +8,14 @@ mod back;
 mod block;
 mod build;
 mod compress;
+mod fence;
 mod filter;
 mod read;
 mod symbols;
 
 pub(crate) use self::{
     back::SegmentBack,
+    block::word,
     build::{SegmentBuilder, SegmentInfo},
     compress::{Dictionaries, Packed, Value},
     read::{Probe, Segment, SegmentIter, Visit, keyspace_of},

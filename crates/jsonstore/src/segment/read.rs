@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
 };
 
@@ -15,6 +15,7 @@ use super::{
     block::{self, BlockIter, ValueKind},
     build::SegmentInfo,
     compress::{Dictionaries, Dictionary, Packed, Value, decompressed},
+    fence::Fence,
     filter::Filter,
     kind,
 };
@@ -58,7 +59,16 @@ struct Open {
     map: Option<SegmentMap>,
     /// About where the data blocks end.
     data_end: u64,
+    /// Where they lie, once that is worth it, and how often it was looked for.
+    fence: OnceLock<Fence>,
+    finds: AtomicU32,
 }
+
+/// A fence is made when so many keys were looked for: whoever opens a store for a few reads no more
+/// than these need. If there is no room for it, that is asked again after as many.
+const FINDS_WITHOUT_FENCE: u32 = 64;
+/// How many times smaller than its segment a fence is, about, where values are short.
+const FENCE_SHARE: u64 = 64;
 
 /// Keys that are looked for together: what one of them needs of memory comes while the others wait.
 const WINDOW: usize = 16;
@@ -128,6 +138,9 @@ impl Segment {
         snapshot: u64,
         visit: &mut Visit<'_>,
     ) -> Result<()> {
+        if let [probe] = probes {
+            return self.find_one(probe, snapshot, visit);
+        }
         for probes in probes.chunks_mut(BLOCKS_MAX) {
             let handles = self.handles(probes, snapshot)?;
             let mut blocks = self.data_blocks(&handles)?.into_iter();
@@ -145,6 +158,27 @@ impl Segment {
             }
         }
         Ok(())
+    }
+
+    fn find_one(&self, probe: &mut Probe<'_>, snapshot: u64, visit: &mut Visit<'_>) -> Result<()> {
+        if probe.is_found || !self.covers(probe.full) {
+            return Ok(());
+        }
+        let open = self.open()?;
+        if !open.filter.may_contain(probe.hash) {
+            return Ok(());
+        }
+        let handle = self.find(open, probe.full, snapshot, &mut None)?;
+        let Some(handle) = handle else { return Ok(()) };
+        let block = self.block(open, kind::DATA, handle)?;
+        let ends =
+            [block.get(..SEARCHED_BYTES).unwrap_or(&block), &block[block.len().max(1) - 1..]];
+        touch(ends.into_iter());
+        let found = block::find(&block, probe.full, snapshot);
+        let Some(found) = found.filter(|found| found.is_exact) else { return Ok(()) };
+        probe.is_found = true;
+        let take = |value: Option<Value<'_>>| visit(probe, found.seq, value);
+        self.value_to(found.kind, found.value, || block.slice_ref(found.value), take)?
     }
 
     /// The blocks that keys may be in, which were not found yet.
@@ -300,11 +334,66 @@ impl Segment {
         seq: u64,
         pinned: &mut Pinned,
     ) -> Result<Option<Handle>> {
+        if let Some(fence) = self.fence(open) {
+            return Ok(fence.find(full, seq).and_then(|place| fence.handle(place)));
+        }
+        self.find_by_blocks(open, full, seq, pinned)
+    }
+
+    fn find_by_blocks(
+        &self,
+        open: &Open,
+        full: &[u8],
+        seq: u64,
+        pinned: &mut Pinned,
+    ) -> Result<Option<Handle>> {
         let Some(top) = block::find(&open.top, full, seq) else { return Ok(None) };
         let handle = decode_handle(top.value).ok_or_else(|| self.bad_block(kind::TOP))?;
         let index = self.pinned_block(open, kind::INDEX, handle, pinned)?;
         let Some(index) = block::find(index, full, seq) else { return Ok(None) };
         decode_handle(index.value).ok_or_else(|| self.bad_block(kind::INDEX)).map(Some)
+    }
+
+    /// The fence, if there is one.
+    fn fence<'a>(&self, open: &'a Open) -> Option<&'a Fence> {
+        if let Some(fence) = open.fence.get() {
+            return Some(fence);
+        }
+        let finds = open.finds.fetch_add(1, Relaxed);
+        if finds % FINDS_WITHOUT_FENCE == FINDS_WITHOUT_FENCE - 1 {
+            self.make_fence(open);
+        }
+        open.fence.get()
+    }
+
+    /// Does nothing where there is no room, or an index block cannot be read: whoever needs that one
+    /// will say why.
+    #[cold]
+    fn make_fence(&self, open: &Open) {
+        let about = (self.info.bytes / FENCE_SHARE) as usize;
+        if !self.cache.has_room_for_fence(about) {
+            return;
+        }
+        let Ok(fence) = self.fence_of(open) else { return };
+        let bytes = fence.bytes();
+        if open.fence.set(fence).is_ok() {
+            self.cache.note_fence(bytes);
+        }
+    }
+
+    fn fence_of(&self, open: &Open) -> Result<Fence> {
+        let mut fence = Fence::builder();
+        let bad = |kind| self.bad_block(kind);
+        let mut top = BlockIter::new(open.top.clone()).ok_or_else(|| bad(kind::TOP))?;
+        while top.next().is_some() {
+            let handle = decode_handle(top.value_bytes()).ok_or_else(|| bad(kind::TOP))?;
+            let mut index = self.iter_block(open, kind::INDEX, handle)?;
+            while index.next().is_some() {
+                let handle = decode_handle(index.value_bytes());
+                fence.add(&index.key, index.seq, handle.ok_or_else(|| bad(kind::INDEX))?);
+            }
+        }
+        Ok(fence.finish())
     }
 
     /// The block at hand, if it is the one, or else the one fetched in its place.
@@ -468,7 +557,8 @@ impl Segment {
         let map = map.filter(|map| map.block(0, FOOTER as u32).is_some());
         // Index blocks lie between, but they are few.
         let data_end = handles[0].offset;
-        Ok(Open { file, cipher, top, filter, dictionary, hash, map, data_end })
+        let (fence, finds) = (OnceLock::new(), AtomicU32::new(0));
+        Ok(Open { file, cipher, top, filter, dictionary, hash, map, data_end, fence, finds })
     }
 
     fn check_header(&self, header: &[u8; HEADER]) -> Result<Option<FileCipher>> {
@@ -532,6 +622,9 @@ impl Drop for Segment {
         if let Some(map) = self.map() {
             map.forget(&self.cache.maps);
         }
+        if let Some(fence) = self.open.get().and_then(|open| open.fence.get()) {
+            self.cache.forget_fence(fence.bytes());
+        }
         if self.superseded.load(Relaxed) {
             self.cache.forget(self.info.number);
             // A file that stays is unnamed, hence removed at the next open.
@@ -573,6 +666,8 @@ pub(crate) struct SegmentIter<S> {
     on_entry: bool,
     /// `top` and `index` do not stand at the data block yet: most who seek need no other.
     is_detached: bool,
+    /// Which block of the fence `data` is, if it was found by that.
+    place: Option<usize>,
     /// It ends before this key.
     until: Option<Vec<u8>>,
 }
@@ -588,6 +683,7 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
             packed: false,
             on_entry: false,
             is_detached: false,
+            place: None,
             until: None,
         }
     }
@@ -615,10 +711,15 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
         self.data = None;
         self.on_entry = false;
         self.is_detached = self.use_cache;
-        let handle = if self.use_cache {
-            self.segment.find(self.segment.open()?, full, seq, &mut None)?
-        } else {
+        self.place = None;
+        let open = self.segment.open()?;
+        let handle = if !self.use_cache {
             self.descend(full, seq)?
+        } else if let Some(fence) = self.segment.fence(open) {
+            self.place = fence.find(full, seq);
+            self.place.and_then(|place| fence.handle(place))
+        } else {
+            self.segment.find_by_blocks(open, full, seq, &mut None)?
         };
         let Some(handle) = handle else { return Ok(()) };
         let mut data = self.block(kind::DATA, handle)?;
@@ -694,6 +795,12 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
     }
 
     fn next_data(&mut self) -> Result<Option<BlockIter>> {
+        if let Some(place) = &mut self.place {
+            *place += 1;
+            let fence = self.segment.open()?.fence.get();
+            let handle = fence.and_then(|fence| fence.handle(*place));
+            return handle.map(|handle| self.block(kind::DATA, handle)).transpose();
+        }
         if std::mem::take(&mut self.is_detached)
             && let Some(data) = &self.data
         {
