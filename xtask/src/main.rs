@@ -22,7 +22,7 @@ cargo xtask TASK [OPTIONS]
   test [--long] [-p CRATE]...   every test of the workspace; installs the programs they need where it may
   ci                            fmt, clippy, tidy, rustdoc, features, test: what every push must pass
   tidy                          layers, file budgets, required files, links, what must not be said
-  bench http|router|swap [..]   measurements beside peers; `bench http --help` lists its options
+  bench http|router|store|swap  measurements beside peers; `bench http --help` lists its options
   conformance                   protocol suites against examples/referee
   lab list|run|shell [..]       a household behind a router, in network namespaces; needs root
   loom                          the store's loom models

@@ -2,6 +2,7 @@
 
 mod http;
 mod servers;
+mod store;
 mod swap;
 mod table;
 
@@ -16,7 +17,8 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
             let mut bench = process::cargo(&["bench", "--package", "hearth-router"]);
             process::run(bench.arg("--").args(rest))
         }
+        Some((what, rest)) if what == "store" => store::run(rest),
         Some((what, [])) if what == "swap" => swap::run(),
-        _ => bail!("bench what? `http`, `router` or `swap`"),
+        _ => bail!("bench what? `http`, `router`, `store` or `swap`"),
     }
 }
