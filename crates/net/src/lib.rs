@@ -22,7 +22,7 @@
 //! # })?;
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // but for `ring::kernel`
 
 mod accept;
 mod blocking;
@@ -30,6 +30,8 @@ mod drain;
 mod limits;
 mod listener;
 mod per_ip;
+#[cfg_attr(not(target_os = "linux"), path = "ring/absent.rs")]
+mod ring;
 mod server;
 mod service;
 mod stats;
@@ -46,7 +48,7 @@ pub use crate::{
     drain::DrainReport,
     limits::{IpPrefix, NetLimits},
     listener::{BindError, Listener},
-    server::{Handle, Server, ServerBuilder, StartError},
+    server::{Handle, Io, Server, ServerBuilder, StartError},
     stats::Stats,
     tls::{
         CertError, CertMap, CertStore, Certificate, ChooseConfig, ClientTrust, HandshakeError,

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    sync::{Arc, mpsc},
+    sync::{Arc, OnceLock, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
@@ -22,6 +22,7 @@ use crate::{
     drain::{self, Drain},
     listener::Bound,
     per_ip::PerIp,
+    ring::Ring,
     service::{Serve, Service},
     watchdog::Watchdog,
     worker::{Acceptor, Order, Other, Worker},
@@ -44,6 +45,7 @@ pub struct ServerBuilder {
     threads: Threads,
     limits: NetLimits,
     keep_listeners: bool,
+    io: Io,
     listeners: Vec<(Listener, MakeService)>,
 }
 
@@ -64,6 +66,11 @@ pub enum StartError {
     /// A worker's event loop cannot be set up, most often for lack of file descriptors.
     #[error("cannot set up an event loop")]
     EventLoop(#[source] io::Error),
+    /// [`Io::IoUring`] was asked for, and the kernel does not have it, or forbids it.
+    #[error(
+        "io_uring cannot be used here: it takes Linux 6.1, and containers often forbid it; `auto` does without"
+    )]
+    NoIoUring(#[source] io::Error),
 }
 
 /// Threads of a worker that read files for connections which cannot have them sent by the kernel.
@@ -73,6 +80,38 @@ const BLOCKING_THREADS_MAX: usize = 64;
 const EVENT_INTERVAL: u32 = 128;
 
 type MakeService = Box<dyn FnOnce(&Listener, SocketAddr) -> Arc<dyn Serve> + Send>;
+
+/// How a worker waits for its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Io {
+    /// io_uring where the kernel has what is needed (Linux 6.1) and lets us use it, which containers often
+    /// do not; what the system has otherwise.
+    Auto,
+    /// The runtime's: epoll on Linux.
+    #[default]
+    Epoll,
+    /// io_uring, or no start.
+    IoUring,
+}
+
+impl Io {
+    /// The word for it in configuration files and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Epoll => "epoll",
+            Self::IoUring => "io_uring",
+        }
+    }
+
+    /// The one that has this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Auto, Self::Epoll, Self::IoUring].into_iter().find(|io| io.name() == name)
+    }
+}
 
 /// Who does the work.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +128,9 @@ struct Shared {
     limits: Arc<NetLimits>,
     threads: Threads,
     keep_listeners: bool,
+    io: Io,
+    /// Known from the start on.
+    uses_ring: OnceLock<bool>,
     workers: Vec<(Arc<Worker>, orders::UnboundedSender<Order>)>,
     addresses: Vec<SocketAddr>,
     /// Empty after the drain.
@@ -121,6 +163,7 @@ impl Server {
             threads,
             limits: NetLimits::default(),
             keep_listeners: false,
+            io: Io::default(),
             listeners: Vec::new(),
         }
     }
@@ -160,6 +203,8 @@ impl Server {
     pub fn start(self) -> Result<Handle, StartError> {
         let handle = self.handle();
         let Self { shared, orders } = self;
+        let uses_ring = shared.choose_io()?;
+        let _first = shared.uses_ring.set(uses_ring);
         // Aborts those that run already, should one of the next not start.
         let mut guard = AbortOnDrop(Some(handle.clone()));
         for (index, orders) in orders.into_iter().enumerate() {
@@ -201,6 +246,12 @@ impl ServerBuilder {
     /// accepted, then the sockets are closed and later connections refused.
     pub fn keep_listeners(mut self, keep: bool) -> Self {
         self.keep_listeners = keep;
+        self
+    }
+
+    /// How workers wait for their connections. Has no effect on a [`shared_runtime`](Self::shared_runtime).
+    pub fn io(mut self, io: Io) -> Self {
+        self.io = io;
         self
     }
 
@@ -252,6 +303,8 @@ impl ServerBuilder {
             limits,
             threads: self.threads,
             keep_listeners: self.keep_listeners,
+            io: self.io,
+            uses_ring: OnceLock::new(),
             workers,
             addresses: listeners.iter().map(|listener| listener.bound.address).collect(),
             listeners: Mutex::new(listeners),
@@ -279,6 +332,16 @@ impl Handle {
             Ok((bound.address, sockets.collect::<io::Result<_>>()?))
         };
         listeners.iter().map(|listener| duplicate(&listener.bound)).collect()
+    }
+
+    /// How the workers wait: [`Io::IoUring`] or [`Io::Epoll`]; [`Io::Auto`] before the start.
+    #[must_use]
+    pub fn io(&self) -> Io {
+        match self.shared.uses_ring.get() {
+            Some(true) => Io::IoUring,
+            Some(false) => Io::Epoll,
+            None => Io::Auto,
+        }
     }
 
     /// What happened so far.
@@ -328,6 +391,15 @@ impl Handle {
 }
 
 impl Shared {
+    /// Whether the workers use io_uring.
+    fn choose_io(&self) -> Result<bool, StartError> {
+        match (self.threads, self.io) {
+            (Threads::Shared(_), _) | (_, Io::Epoll) => Ok(false),
+            (_, Io::Auto) => Ok(Ring::probe().is_ok()),
+            (_, Io::IoUring) => Ring::probe().map(|()| true).map_err(StartError::NoIoUring),
+        }
+    }
+
     /// Starts the thread of a worker; returns when its event loop is set up.
     fn start_worker(
         &self,
@@ -337,13 +409,14 @@ impl Shared {
         let worker = self.workers[index].0.clone();
         let (hand_over, handed_over) = mpsc::sync_channel(1);
         let own = worker.clone();
+        let uses_ring = self.uses_ring.get().copied().unwrap_or(false);
         // The thread comes first: should it not come, there is no event loop yet that would have to be dropped
         // here, which is within another one.
         let thread = std::thread::Builder::new()
             .name(format!("hearth-worker-{index}"))
             .spawn(move || {
                 if let Ok((runtime, acceptors)) = handed_over.recv() {
-                    own.run(runtime, acceptors, orders);
+                    own.run(runtime, acceptors, orders, uses_ring);
                 }
             })
             .map_err(StartError::Thread)?;

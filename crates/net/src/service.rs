@@ -82,9 +82,15 @@ impl<H: Handler> Service<H> {
 impl<H: Handler> Serve for Service<H> {
     fn serve(&self, stream: TcpStream, peer: SocketAddr, admission: Admission) {
         let info = self.info(&stream, peer);
-        let transport = TcpTransport::new(stream);
-        let (handler, settings) = (self.handler.clone(), self.settings.clone());
         let worker = &admission.worker;
+        let transport = match worker.transport(stream) {
+            Ok(transport) => transport,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was lost on its way");
+                return;
+            }
+        };
+        let (handler, settings) = (self.handler.clone(), self.settings.clone());
         let Some(tls) = &self.tls else {
             let watch = worker.wheel.watch();
             let info = Arc::new(info);

@@ -7,29 +7,39 @@ use std::{
 };
 
 use hearth_http_core::Transport;
-use rustix::net::SendFlags;
+use rustix::{
+    fd::{AsFd as _, BorrowedFd},
+    net::SendFlags,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
+use crate::ring::RingStream;
+
 /// A TCP stream that can send files and hold back a head for the body behind it.
 #[derive(Debug)]
 pub struct TcpTransport {
-    stream: TcpStream,
+    stream: Stream,
+}
+
+/// Who waits for the socket.
+#[derive(Debug)]
+enum Stream {
+    Runtime(TcpStream),
+    Ring(RingStream),
 }
 
 impl TcpTransport {
     /// A transport over a stream that was just accepted.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream }
+        Self { stream: Stream::Runtime(stream) }
     }
 
-    /// The stream.
-    #[must_use]
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub(crate) fn on_ring(stream: RingStream) -> Self {
+        Self { stream: Stream::Ring(stream) }
     }
 
     /// Calls `send` as soon as the socket takes bytes, until it does not say `WouldBlock`. `full` is
@@ -38,25 +48,37 @@ impl TcpTransport {
         &self,
         cx: &mut Context<'_>,
         full: usize,
-        mut send: impl FnMut(&TcpStream) -> rustix::io::Result<usize>,
+        send: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            let mut partly = None;
-            let sent = self.stream.try_io(Interest::WRITABLE, || match send(&self.stream) {
-                Ok(sent) if sent < full => {
-                    // The socket is full: known now, so that the next call need not try in vain.
-                    partly = Some(sent);
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-                sent => sent.map_err(io::Error::from),
-            });
-            match (sent, partly) {
-                (_, Some(sent)) => return Poll::Ready(Ok(sent)),
-                (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {}
-                (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
-                (sent, _) => return Poll::Ready(sent),
+        match &self.stream {
+            Stream::Runtime(stream) => poll_send(stream, cx, full, send),
+            Stream::Ring(stream) => stream.poll_direct(cx, send),
+        }
+    }
+}
+
+fn poll_send(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    full: usize,
+    mut send: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        let mut partly = None;
+        let sent = stream.try_io(Interest::WRITABLE, || match send(stream.as_fd()) {
+            Ok(sent) if sent < full => {
+                // The socket is full: known now, so that the next call need not try in vain.
+                partly = Some(sent);
+                Err(io::ErrorKind::WouldBlock.into())
             }
+            sent => sent.map_err(io::Error::from),
+        });
+        match (sent, partly) {
+            (_, Some(sent)) => return Poll::Ready(Ok(sent)),
+            (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {}
+            (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
+            (sent, _) => return Poll::Ready(sent),
         }
     }
 }
@@ -102,7 +124,10 @@ impl AsyncRead for TcpTransport {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // The first read is tried at once: tokio takes accepted sockets for readable.
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        match &mut self.stream {
+            Stream::Runtime(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Ring(stream) => stream.poll_read(cx, buf),
+        }
     }
 }
 
@@ -112,6 +137,9 @@ impl AsyncWrite for TcpTransport {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Stream::Ring(stream) = &self.stream {
+            return stream.poll_write(cx, &[IoSlice::new(bytes)]);
+        }
         // A system call without the detour through libc, whose `send` is a cancellation point.
         self.poll_send(cx, bytes.len(), |stream| rustix::net::send(stream, bytes, NO_SIGNAL))
     }
@@ -121,19 +149,28 @@ impl AsyncWrite for TcpTransport {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        match &mut self.stream {
+            Stream::Runtime(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Ring(stream) => stream.poll_write(cx, slices),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The kernel has everything that was written.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.stream {
+            // The kernel has everything that was written.
+            Stream::Runtime(_) => Poll::Ready(Ok(())),
+            Stream::Ring(stream) => stream.poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.stream {
+            Stream::Runtime(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Ring(stream) => stream.poll_shutdown(cx),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One worker: its wheel, its counters, and the loop that obeys orders.
 
 use std::{
+    io,
     net::SocketAddr,
     pin::pin,
     sync::{
@@ -19,9 +20,10 @@ use tokio::{
 };
 
 use crate::{
-    NetLimits,
+    NetLimits, TcpTransport,
     accept::{Admission, accept_loop, accept_queued},
     per_ip::PerIp,
+    ring::{Ring, RingStream},
     service::Serve,
     stats::Counters,
     tls::Pacer,
@@ -51,6 +53,8 @@ pub(crate) struct Worker {
     /// A connection has ended.
     freed: Notify,
     others: OnceLock<Vec<Other>>,
+    /// What its connections use in place of the runtime's sockets, if they do.
+    ring: OnceLock<Arc<Ring>>,
 }
 
 /// Another worker, to which a connection can be given.
@@ -126,6 +130,7 @@ impl Worker {
             pulse: Pulse { threads, parked: AtomicUsize::new(0), turns: AtomicU64::new(0) },
             freed: Notify::new(),
             others: OnceLock::new(),
+            ring: OnceLock::new(),
         })
     }
 
@@ -135,13 +140,45 @@ impl Worker {
         runtime: Runtime,
         acceptors: Vec<Acceptor>,
         orders: orders::UnboundedReceiver<Order>,
+        uses_ring: bool,
     ) {
+        if uses_ring {
+            self.make_ring(&runtime);
+        }
         let ended = runtime.block_on(self.obey(acceptors, orders));
         let aborted = self.counters.open.load();
         // Drops every task, which closes every socket; waits for none that blocks.
         runtime.shutdown_background();
+        if let Some(ring) = self.ring.get() {
+            ring.end();
+        }
         if let Some(report) = ended {
             let _nobody_asks = report.send(Progress::Ended { aborted });
+        }
+    }
+
+    /// Makes the ring, which is the calling thread's.
+    fn make_ring(&self, runtime: &Runtime) {
+        match Ring::new() {
+            Ok(ring) => {
+                runtime.spawn(run_ring(ring.clone(), self.number));
+                let _new = self.ring.set(ring);
+            }
+            // It was there a moment ago: descriptors ran out.
+            Err(error) => {
+                tracing::warn!(%error, worker = self.number, "no io_uring: this worker uses epoll");
+            }
+        }
+    }
+
+    /// The transport of a connection that was just accepted.
+    ///
+    /// # Errors
+    /// If the socket cannot be taken from the runtime.
+    pub(crate) fn transport(&self, stream: TcpStream) -> io::Result<TcpTransport> {
+        match self.ring.get() {
+            Some(ring) => Ok(TcpTransport::on_ring(RingStream::new(ring, stream.into_std()?))),
+            None => Ok(TcpTransport::new(stream)),
         }
     }
 
@@ -293,6 +330,12 @@ impl Worker {
             }
         };
         let _either = tokio::time::timeout(time, empty).await;
+    }
+}
+
+async fn run_ring(ring: Arc<Ring>, worker: usize) {
+    if let Err(error) = ring.run().await {
+        tracing::error!(%error, worker, "io_uring cannot be waited for");
     }
 }
 

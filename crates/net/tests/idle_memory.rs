@@ -12,7 +12,7 @@ use std::{
 };
 
 use hearth_http_core::{Response, Settings, handler_fn};
-use hearth_net::{CertMap, CertStore, Certificate, Listener, NetLimits, Server, TlsConfig};
+use hearth_net::{CertMap, CertStore, Certificate, Io, Listener, NetLimits, Server, TlsConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 
@@ -28,11 +28,23 @@ const WARM_UP: usize = 200;
 #[test]
 #[cfg(target_os = "linux")]
 fn idle_connections_cost_little() {
+    measure("idle_connections_cost_little", Io::Epoll);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn idle_connections_cost_little_on_io_uring() {
+    measure("idle_connections_cost_little_on_io_uring", Io::IoUring);
+}
+
+/// `test` is the test that calls this.
+#[cfg(target_os = "linux")]
+fn measure(test: &str, io: Io) {
     raise_descriptor_limit();
     if std::env::var_os(ROLE).is_some() {
-        return serve();
+        return serve(io);
     }
-    let mut server = start();
+    let mut server = start(test);
     let mut output = BufReader::new(server.stdout.take().expect("piped"));
     let (plain, encrypted) = (port(&mut output), port(&mut output));
 
@@ -53,7 +65,7 @@ fn idle_connections_cost_little() {
 }
 
 /// The server, until its input ends.
-fn serve() {
+fn serve(io: Io) {
     let mut settings = Settings::default();
     settings.limits.idle_timeout = Duration::from_secs(600);
     let pair = rcgen::generate_simple_self_signed(["a.test".into()]).expect("a certificate");
@@ -64,7 +76,7 @@ fn serve() {
     let tls = TlsConfig::builder(Arc::new(CertStore::new(map))).build().expect("good options");
     let listener = || Listener::bind(([127, 0, 0, 1], 0)).settings(settings.clone());
     let handler = Arc::new(handler_fn(async |_| Response::text("hello")));
-    let builder = Server::builder().workers(1).limits(NetLimits::default());
+    let builder = Server::builder().workers(1).io(io).limits(NetLimits::default());
     let builder = builder.listen(listener(), handler.clone()).listen(listener().tls(tls), handler);
     let server = builder.bind().expect("free ports");
     for address in server.local_addrs() {
@@ -74,10 +86,10 @@ fn serve() {
     let _end = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
-fn start() -> Child {
+fn start(test: &str) -> Child {
     let this = std::env::current_exe().expect("a path");
     let mut command = Command::new(this);
-    command.args(["--exact", "idle_connections_cost_little", "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
     command.env(ROLE, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().expect("started")
 }

@@ -1,7 +1,7 @@
 //! What benchmarks and conformance suites ask, on the crates as an application would use them.
 //!
 //! Environment: `PORT` (HTTP/1.1 and h2c), `TPORT` with `CERT` and `KEY` (TLS, PEM files), `ROOT` (folder with `s/` and
-//! `z/`), `WORKERS` (default: one for each core it may use). All but `PORT` may be missing.
+//! `z/`), `WORKERS` (default: one for each core it may use), `IO` (`auto`, `epoll`, `io_uring`). All but `PORT` may be missing.
 
 use std::{env, path::PathBuf, sync::Arc};
 
@@ -10,7 +10,7 @@ use hearth_http_core::{
     Body, BodyError, HeaderValue, Limits, Request, Response, Settings, StatusCode, header,
 };
 use hearth_middleware::Compress;
-use hearth_net::{Listener, Server, TlsConfig};
+use hearth_net::{Io, Listener, Server, TlsConfig};
 use hearth_router::Router;
 use hearth_static_files::StaticFiles;
 use tokio::signal::unix::{SignalKind, signal};
@@ -110,6 +110,10 @@ async fn main() -> anyhow::Result<()> {
         let tls = TlsConfig::from_pem_files(chain, key)?;
         let listener = Listener::bind(([127, 0, 0, 1], port)).settings(settings()).tls(tls);
         server = server.listen(listener, router);
+    }
+    if let Ok(name) = env::var("IO") {
+        let io = Io::from_name(&name).with_context(|| format!("IO is not a driver: `{name}`"))?;
+        server = server.io(io);
     }
     if let Ok(workers) = env::var("WORKERS") {
         server = server.workers(workers.parse().context("WORKERS is not a number")?);

@@ -5,12 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use hearth_net::{BindError, Listener, Server};
+use hearth_net::{BindError, Listener};
 
-use crate::support::{hello, local};
+use crate::support::{builder, hello, local};
 
-fn bind(address: SocketAddr, workers: usize) -> Result<Server, BindError> {
-    let builder = Server::builder().workers(workers);
+fn bind(address: SocketAddr, workers: usize) -> Result<hearth_net::Server, BindError> {
+    let builder = builder().workers(workers);
     builder.listen(Listener::bind(address), Arc::new(hello())).bind()
 }
 
@@ -49,14 +49,14 @@ fn a_foreign_address_is_named() {
 fn ipv6_takes_ipv4_unless_told_otherwise() {
     let any: SocketAddr = ([0; 8], 0).into();
     let handler = Arc::new(hello());
-    let both = Server::builder().workers(1).listen(Listener::bind(any), handler.clone());
+    let both = builder().workers(1).listen(Listener::bind(any), handler.clone());
     let Ok(both) = both.bind() else {
         assert!(TcpListener::bind(any).is_err(), "IPv6 works here");
         return;
     };
     let port = both.local_addrs()[0].port();
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    let only = Server::builder().workers(1).listen(Listener::bind(any).only_v6(true), handler);
+    let only = builder().workers(1).listen(Listener::bind(any).only_v6(true), handler);
     let only = only.bind().expect("a free port");
     let port = only.local_addrs()[0].port();
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hearth_net::{Listener, Server};
+use hearth_net::Listener;
 
-use crate::support::{Client, Running, eventually, hello, local, logs, start};
+use crate::support::{Client, Running, builder, eventually, hello, local, logs, start};
 
 #[test]
 fn what_is_in_flight_is_finished() {
@@ -130,7 +130,7 @@ fn queued_connections_are_served_before_the_end() {
 
 #[test]
 fn sockets_can_stay_open_for_a_successor() {
-    let builder = Server::builder().workers(2).keep_listeners(true);
+    let builder = builder().workers(2).keep_listeners(true);
     let server = builder.listen(Listener::bind(local()), Arc::new(hello())).bind();
     let first = Running { handle: server.expect("a free port").start().expect("threads") };
     let address = first.address();
@@ -142,7 +142,7 @@ fn sockets_can_stay_open_for_a_successor() {
     for client in &mut waiting {
         client.send("/").expect("sent");
     }
-    let second = Server::builder().workers(2);
+    let second = crate::support::builder().workers(2);
     let second = second.listen(Listener::from_std(sockets), Arc::new(hello())).bind();
     let _second = second.expect("already bound").start().expect("threads");
     for mut client in waiting {

@@ -14,3 +14,6 @@ mod syscalls;
 mod tls;
 mod trust;
 mod workers;
+
+/// `uring.rs` is the same tests over the other driver.
+pub(crate) const IO: hearth_net::Io = hearth_net::Io::Epoll;

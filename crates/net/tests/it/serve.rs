@@ -7,9 +7,9 @@ use std::{
 };
 
 use hearth_http_core::{FileBody, Request, Response, handler_fn};
-use hearth_net::{Listener, Server};
+use hearth_net::Listener;
 
-use crate::support::{Running, eventually, hello, local, start};
+use crate::support::{Running, builder, eventually, hello, local, start};
 
 #[test]
 fn answers_on_a_connection_that_is_kept() {
@@ -71,7 +71,7 @@ fn the_handler_knows_the_connection() {
 fn several_listeners_have_handlers_of_their_own() {
     let handler =
         |text: &'static str| Arc::new(handler_fn(move |_| async move { Response::text(text) }));
-    let builder = Server::builder().workers(2);
+    let builder = builder().workers(2);
     let builder = builder.listen(Listener::bind(local()), handler("one"));
     let builder = builder.listen(Listener::bind(local()), handler("two"));
     let server = builder.bind().expect("free ports");
@@ -88,7 +88,7 @@ fn sockets_can_be_taken_over() {
     let socket = TcpListener::bind(local()).expect("a free port");
     let address = socket.local_addr().expect("bound");
     // Two workers share the one socket.
-    let builder = Server::builder().workers(2);
+    let builder = builder().workers(2);
     let builder = builder.listen(Listener::from_std(vec![socket]), Arc::new(hello()));
     let server = builder.bind().expect("already bound");
     assert_eq!(server.local_addrs(), [address]);
@@ -103,7 +103,7 @@ fn sockets_can_be_taken_over() {
 
 #[test]
 fn run_ends_with_its_future() {
-    let server = Server::builder().workers(1).listen(Listener::bind(local()), Arc::new(hello()));
+    let server = builder().workers(1).listen(Listener::bind(local()), Arc::new(hello()));
     let server = server.bind().expect("a free port");
     let address = server.local_addrs()[0];
     let report = crate::support::block_on(server.run(async move {
@@ -118,7 +118,7 @@ fn run_ends_with_its_future() {
 
 #[test]
 fn a_run_that_is_dropped_closes_everything() {
-    let server = Server::builder().workers(1).listen(Listener::bind(local()), Arc::new(hello()));
+    let server = builder().workers(1).listen(Listener::bind(local()), Arc::new(hello()));
     let server = server.bind().expect("a free port");
     let address = server.local_addrs()[0];
     let mut client = None;

@@ -9,7 +9,8 @@ use std::{
 
 use hearth_http_core::{Handler, Request, Response, Settings, handler_fn};
 use hearth_net::{
-    CertMap, CertStore, Certificate, DrainReport, Handle, Listener, NetLimits, Server, TlsConfig,
+    CertMap, CertStore, Certificate, DrainReport, Handle, Listener, NetLimits, Server,
+    ServerBuilder, TlsConfig,
 };
 use rustls::pki_types::ServerName;
 
@@ -53,9 +54,14 @@ pub(crate) fn start_with(
 ) -> Running {
     capture_logs();
     let listener = change(Listener::bind(local()));
-    let builder = Server::builder().workers(1).limits(limits);
+    let builder = builder().workers(1).limits(limits);
     let server = builder.listen(listener, Arc::new(handler)).bind().expect("a free port");
     Running { handle: server.start().expect("threads") }
+}
+
+/// A builder for the driver that these tests are about.
+pub(crate) fn builder() -> ServerBuilder {
+    Server::builder().io(crate::IO)
 }
 
 pub(crate) fn local() -> SocketAddr {

@@ -7,10 +7,10 @@ use std::{
 };
 
 use hearth_http_core::{Exchange, Observer, Response, handler_fn};
-use hearth_net::{BlockingPool, Listener, NetLimits, Server};
+use hearth_net::{BlockingPool, Listener, NetLimits};
 
 use crate::support::{
-    Running, client_config, eventually, hello, local, logs, settings, start, start_with,
+    Running, builder, client_config, eventually, hello, local, logs, settings, start, start_with,
     tls_config, tls_connect,
 };
 
@@ -40,7 +40,7 @@ fn names(builder: hearth_net::ServerBuilder) -> HashSet<String> {
 
 #[test]
 fn workers_share_the_connections() {
-    let seen = names(Server::builder().workers(3));
+    let seen = names(builder().workers(3));
     let want = (0..3).map(|number| format!("hearth-worker-{number}")).collect();
     assert_eq!(seen, want);
 }
@@ -51,7 +51,7 @@ fn few_connections_are_spread_evenly() {
         let handler = handler_fn(async |_| {
             Response::text(std::thread::current().name().unwrap_or_default().to_owned())
         });
-        let builder = Server::builder().workers(2);
+        let builder = builder().workers(2);
         let server = builder.listen(Listener::bind(local()), Arc::new(handler)).bind();
         let server = Running { handle: server.expect("a free port").start().expect("threads") };
         // The kernel gives both to the same worker half of the time.
@@ -65,7 +65,7 @@ fn few_connections_are_spread_evenly() {
 
 #[test]
 fn one_runtime_can_be_shared_by_threads() {
-    let seen = names(Server::builder().shared_runtime(2));
+    let seen = names(builder().shared_runtime(2));
     assert!(!seen.is_empty() && seen.iter().all(|name| name == "hearth-shared"), "{seen:?}");
 }
 
@@ -73,7 +73,7 @@ fn one_runtime_can_be_shared_by_threads() {
 fn a_shared_runtime_has_tls_timers_and_drain() {
     let quick = settings(|settings| settings.limits.idle_timeout = Duration::from_millis(300));
     let listener = Listener::bind(local()).tls(tls_config(&["a.test"])).settings(quick);
-    let builder = Server::builder().shared_runtime(2).listen(listener, Arc::new(hello()));
+    let builder = builder().shared_runtime(2).listen(listener, Arc::new(hello()));
     let server = builder.bind().expect("a free port").start().expect("threads");
     let server = Running { handle: server };
     let client = || tls_connect(server.address(), "a.test", &client_config(&[])).expect("shaken");
