@@ -157,8 +157,9 @@ fn boundary_before(text: &str, at: usize) -> usize {
     if at == 0 {
         return 0;
     }
-    let from = text[at..].find(char::is_whitespace).filter(|n| *n < AROUND);
-    from.map_or(at, |n| at + n + 1)
+    let mut around = text[at..].char_indices().take_while(|(n, _)| *n < AROUND);
+    let space = around.find(|(_, c)| c.is_whitespace());
+    space.map_or(at, |(n, c)| at + n + c.len_utf8())
 }
 
 fn boundary_after(text: &str, at: usize) -> usize {
@@ -170,4 +171,19 @@ fn boundary_after(text: &str, at: usize) -> usize {
         return at;
     }
     text[at..].find(char::is_whitespace).filter(|n| *n < AROUND).map_or(at, |n| at + n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretch_begins_behind_a_space_of_any_width() {
+        for space in [" ", "\u{a0}", "\u{3000}"] {
+            let text = format!("{}{space}{}", "a".repeat(AROUND), "b".repeat(2 * AROUND));
+            let from = boundary_before(&text, AROUND - 5);
+            assert_eq!(from, AROUND + space.len());
+            assert!(text[from..].starts_with('b'));
+        }
+    }
 }
