@@ -111,10 +111,9 @@ async fn main() -> anyhow::Result<()> {
         let listener = Listener::bind(([127, 0, 0, 1], port)).settings(settings()).tls(tls);
         server = server.listen(listener, router);
     }
-    if let Ok(name) = env::var("IO") {
-        let io = Io::from_name(&name).with_context(|| format!("IO is not a driver: `{name}`"))?;
-        server = server.io(io);
-    }
+    let io = env::var("IO").unwrap_or_else(|_| "auto".into());
+    let io = Io::from_name(&io).with_context(|| format!("IO is not a driver: `{io}`"))?;
+    let mut server = server.io(io);
     if let Ok(workers) = env::var("WORKERS") {
         server = server.workers(workers.parse().context("WORKERS is not a number")?);
     }

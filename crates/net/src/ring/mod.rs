@@ -239,9 +239,11 @@ impl Driver {
             Event::ReceiveStopped(_) => {
                 slot.is_receiving = false;
                 slot.todo.stop = false;
-                // Who waits has to ask again, and waits on.
-                if slot.reader.is_some() {
+                // Who waits has nothing yet. Others may empty the pool each time before it is this one's turn.
+                if slot.reader.is_some() && !slot.receive_past_ring() {
                     slot.queue(&mut self.queue, number, |todo| todo.receive = true);
+                } else {
+                    self.wakers.extend(slot.reader.take());
                 }
             }
             Event::ReceiveEnded(_, result) => {

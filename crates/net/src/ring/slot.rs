@@ -2,6 +2,10 @@
 
 use std::{collections::VecDeque, os::fd::OwnedFd, task::Waker};
 
+use rustix::{io::Errno, net::RecvFlags};
+
+use super::kernel::BUFFER_BYTES;
+
 /// A connection, or the place for one.
 #[derive(Default)]
 pub(super) struct Slot {
@@ -44,6 +48,20 @@ pub(super) struct Todo {
 }
 
 impl Slot {
+    /// Takes what there is without a buffer of the pool; for a slot that is not receiving and has no bytes.
+    /// `false` if there is nothing.
+    pub(super) fn receive_past_ring(&mut self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        let mut bytes = [0; BUFFER_BYTES];
+        match rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => self.input_end = Some(Ok(())),
+            Ok((len, _)) => self.copied.extend_from_slice(bytes.get(..len).unwrap_or_default()),
+            Err(Errno::AGAIN | Errno::INTR) => return false,
+            Err(error) => self.input_end = Some(Err(error.raw_os_error())),
+        }
+        true
+    }
+
     /// Notes something to do.
     pub(super) fn queue(
         &mut self,

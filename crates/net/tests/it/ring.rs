@@ -3,8 +3,11 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use hearth_http_core::{Request, Response, handler_fn};
@@ -46,6 +49,45 @@ fn bodies_that_nobody_takes_leave_the_buffers_to_others() {
     drop(floods);
     eventually("all are gone", || server.handle.stats().open == 1);
     assert_eq!(client.get("/").expect("an answer").1, "hello");
+}
+
+/// Peers that send as much as is taken, without an end, and one that asks now and then.
+#[test]
+fn who_sends_without_end_leaves_buffers_to_others() {
+    const PATIENCE: Duration = Duration::from_millis(1500);
+    let server = start(handler_fn(async |mut request: Request| {
+        request.body_mut().limit(u64::MAX);
+        while let Some(Ok(_)) = request.body_mut().frame().await {}
+        Response::text("hello")
+    }));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            let mut stream = TcpStream::connect(server.address()).expect("it listens");
+            stream.set_write_timeout(Some(Duration::from_millis(100))).expect("a socket");
+            let is_over = &is_over;
+            scope.spawn(move || {
+                let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000000\r\n\r\n";
+                stream.write_all(head.as_bytes()).expect("sent");
+                while !is_over.load(Relaxed) {
+                    let _some_or_none = stream.write(&[b'x'; 65536]);
+                }
+            });
+        }
+        let mut client = server.client();
+        let mut slowest = Duration::ZERO;
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(4) {
+            let asked = Instant::now();
+            let answer = client.get("/");
+            slowest = slowest.max(asked.elapsed());
+            if answer.is_err() {
+                break;
+            }
+        }
+        is_over.store(true, Relaxed);
+        assert!(slowest < PATIENCE, "waited for {slowest:?}");
+    });
 }
 
 /// More connections have news at once than there are buffers in the pool.
