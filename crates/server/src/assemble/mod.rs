@@ -17,7 +17,9 @@ use std::{
 
 use hearth_config::{Diagnostic, Span};
 use hearth_http_core::{Handler, Observer, Protocol, Settings};
-use hearth_net::{BindError, Certificate, DrainReport, Handle, Listener, Server, ServerBuilder};
+use hearth_net::{
+    BindError, Certificate, DrainReport, Handle, Listener, Server, ServerBuilder, StartError,
+};
 use hearth_netsvc::reach::Challenges;
 use hearth_telemetry::{
     AccessLog, Incidents, Observers, OpenError, ProgramLogError, Traffic, TrafficStats, WriterGuard,
@@ -115,7 +117,13 @@ pub fn start(plan: &Plan, log: Option<WriterGuard>, before: &Before) -> Result<R
     logs.extend(log);
     let tickets = Tickets::new(plan);
     let (server, world) = bind(plan, &Arc::new(Observers(observers)), before, &tickets)?;
-    let handle = server.start().map_err(|error| failure(&error, "ask for fewer `workers`"))?;
+    let handle = server.start().map_err(|error| {
+        let help = match error {
+            StartError::NoIoUring(_) => "set `io = \"auto\"`",
+            _ => "ask for fewer `workers`",
+        };
+        failure(&error, help)
+    })?;
     Ok(Running { handle, grace: plan.grace, traffic, tickets, world, logs })
 }
 
@@ -126,6 +134,12 @@ impl Before {
 }
 
 impl Running {
+    /// How it waits for its connections: `io_uring` or `epoll`.
+    #[must_use]
+    pub fn io(&self) -> &'static str {
+        self.handle.io().name()
+    }
+
     /// Where it listens, in the order of the plan's listeners.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -224,7 +238,7 @@ fn bind(
     let early = bind_early(plan)?;
     let https_port = https_port(plan, early.as_ref());
     let sites = Sites::new(plan, https_port)?;
-    let mut builder = Server::builder().limits(plan.connections.clone());
+    let mut builder = Server::builder().limits(plan.connections.clone()).io(plan.io);
     if plan.workers > 0 {
         builder = builder.workers(plan.workers);
     }

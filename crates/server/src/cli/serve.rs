@@ -247,7 +247,8 @@ fn announce(
     if args.json || !stdout().is_terminal() {
         for bound in &banner.listeners {
             let (address, tls) = (bound.address, bound.tls);
-            tracing::info!(target: "hearth", %address, tls, serving = banner.serving, "listening");
+            let (serving, io) = (&banner.serving, running.io());
+            tracing::info!(target: "hearth", %address, tls, serving, io, "listening");
         }
     }
     if let (true, Some(url)) = (args.open, banner.urls.first()) {

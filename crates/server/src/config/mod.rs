@@ -16,7 +16,7 @@ pub use self::{
         Outside, PortMap,
     },
     sections::{
-        AccessFormat, AccessLog, CacheRule, Compression, Config, Encoding, Listener, Log,
+        AccessFormat, AccessLog, CacheRule, Compression, Config, Encoding, Io, Listener, Log,
         LogFormat, Mount, Protocol, Redirect, Site, Symlinks, Tls, TlsVersion,
     },
     site_tls::{ClientAuth, ClientAuthMode, Hsts, SiteTls},

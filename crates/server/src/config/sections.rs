@@ -21,6 +21,8 @@ section! {
     pub struct Config {
         /// Threads that serve; 0 is one for each core.
         workers: Spanned<u16> = own(0),
+        /// How threads wait for their connections.
+        io: Spanned<Io> = own(Io::Epoll),
         /// How long requests may go on after the server was told to stop.
         shutdown_timeout: Spanned<HumanDuration> = own(HumanDuration::from_secs(30)),
         /// Where the server listens. Without any: 127.0.0.1:8080, or 0.0.0.0 and the port in `PORT`.
@@ -64,6 +66,19 @@ entry! {
             /// What is spoken; all but `h2c-upgrade` by default.
             protocols: Option<Spanned<Vec<Spanned<Protocol>>>>,
         }
+    }
+}
+
+words! {
+    /// A way to wait for connections.
+    pub enum Io {
+        /// `io_uring` where the kernel has what is needed, which is Linux 6.1, and allows it, which containers often do
+        /// not; `epoll` elsewhere.
+        Auto = "auto",
+        /// A system call for each read and write; on other systems than Linux what they have in its place.
+        Epoll = "epoll",
+        /// One system call for what many connections read and write; no start where it cannot be had.
+        IoUring = "io_uring",
     }
 }
 

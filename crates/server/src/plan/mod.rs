@@ -17,7 +17,7 @@ use std::{path::PathBuf, time::Duration};
 
 use hearth_config::{Code, Diagnostic, Document, Report, Span, Spanned};
 use hearth_http_core::Limits;
-use hearth_net::NetLimits;
+use hearth_net::{Io, NetLimits};
 use hearth_telemetry::{AccessFormat, Output, ProgramLog};
 
 pub use self::{
@@ -30,7 +30,7 @@ pub use self::{
 pub(crate) use self::{client_auth::doubts, listener::DEFAULT_ADDRESS};
 use crate::{
     codes,
-    config::{Config, TlsVersion},
+    config::{Config, Io as IoWord, TlsVersion},
 };
 
 /// What is going to be served.
@@ -38,6 +38,8 @@ use crate::{
 pub struct Plan {
     /// Threads that serve; 0 is one for each core.
     pub workers: usize,
+    /// How they wait for their connections.
+    pub io: Io,
     /// How long requests may go on after the order to stop.
     pub grace: Duration,
     /// Where.
@@ -76,6 +78,7 @@ impl Plan {
         client_auth::check(&mut checks, &sites, &listeners);
         let plan = Self {
             workers,
+            io: io(*config.io),
             grace: config.shutdown_timeout.get(),
             listeners,
             sites,
@@ -122,6 +125,14 @@ fn workers(checks: &mut Checks<'_>, workers: &Spanned<u16>) -> usize {
         checks.error(codes::RANGE, message, workers.span(), &label, help);
     }
     usize::from(**workers)
+}
+
+fn io(word: IoWord) -> Io {
+    match word {
+        IoWord::Auto => Io::Auto,
+        IoWord::Epoll => Io::Epoll,
+        IoWord::IoUring => Io::IoUring,
+    }
 }
 
 /// Gathers what is wrong.

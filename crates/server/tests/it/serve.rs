@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     client::{connect, get, get_with},
-    process::{Server, site},
+    process::{Server, hearth, run, site},
 };
 
 #[test]
@@ -172,4 +172,34 @@ fn one_protocol_only() {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "{answer:?}");
+}
+
+/// What `auto` says it is can be asked for by name, and nothing else.
+#[test]
+fn workers_wait_as_they_are_told() {
+    let dir = site();
+    let config = dir.path().join("hearth.toml");
+    let write = |io: &str| {
+        let text = format!(
+            "io = '{io}'\nlisteners = [{{ address = '127.0.0.1:0' }}]\n[[sites]]\nroot = 'site'\n"
+        );
+        fs::write(&config, text).unwrap();
+    };
+    let arguments = ["-c", config.to_str().unwrap()];
+    let answers_on = |io: &str| {
+        write(io);
+        let server = Server::start(dir.path(), &arguments);
+        assert_eq!(get(server.address(0), "a", "/").text(), "<h1>home</h1>\n");
+        server.wait_for_log("\"io\":");
+        server.log()
+    };
+    assert!(answers_on("epoll").contains("\"io\":\"epoll\""));
+    if answers_on("auto").contains("\"io\":\"io_uring\"") {
+        assert!(answers_on("io_uring").contains("\"io\":\"io_uring\""));
+    } else {
+        write("io_uring");
+        let output = run(hearth().arg("serve").args(arguments));
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains("io = \"auto\""), "{told}");
+    }
 }
