@@ -293,8 +293,9 @@ fn the_cache_never_shows_what_was_written_over() {
                         let seq = read(&tree, snapshot).0.expect("there is always a version");
                         let json = Bytes::from_static(b"{}");
                         let stamp = Stamp::default();
-                        let document = CachedDocument { seq, loaded_at: snapshot, stamp, json };
-                        cache.insert(1, b"k", 9, document, 1 << 20);
+                        let cached =
+                            |json| CachedDocument { seq, loaded_at: snapshot, stamp, json };
+                        cache.insert(1, b"k", 9, &json, 1 << 20, cached);
                         seq
                     }
                 };
