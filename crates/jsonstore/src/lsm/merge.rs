@@ -146,19 +146,11 @@ impl Source {
                 self.open_next(&[])?;
                 continue;
             }
-            let Some((full, seq)) = iter.at() else { return Ok(false) };
+            let Some((full, _)) = iter.at() else { return Ok(false) };
             if keyspace.is_some_and(|keyspace| keyspace_of(full) != keyspace) {
                 return Ok(false);
             }
-            // Older versions of the same key are of no interest.
-            if seq > snapshot || *full == **last {
-                continue;
-            }
-            last.clear();
-            last.extend_from_slice(full);
-            let key = full.get(4..).unwrap_or_default();
-            let visited = iter.value_to(|value| value.map(|value| visit(key, seq, value)))?;
-            if let Some(visited) = visited {
+            if let Some(visited) = iter.visit_newest(snapshot, last, &mut *visit)? {
                 return visited.map(|()| true);
             }
         }

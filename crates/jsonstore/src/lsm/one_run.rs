@@ -36,19 +36,11 @@ impl Tree {
             let mut iter = SegmentIter::new(&**segment);
             iter.seek(&from, u64::MAX)?;
             while count < limit && iter.step()? {
-                let Some((full, seq)) = iter.at() else { break };
+                let Some((full, _)) = iter.at() else { break };
                 if full >= &to[..] {
                     return Ok(Some(count));
                 }
-                // Older versions of the same key are of no interest.
-                if seq > snapshot || full == &last[..] {
-                    continue;
-                }
-                last.clear();
-                last.extend_from_slice(full);
-                let key = full.get(4..).unwrap_or_default();
-                let visited = iter.value_to(|value| value.map(|value| visit(key, seq, value)))?;
-                if let Some(visited) = visited {
+                if let Some(visited) = iter.visit_newest(snapshot, &mut last, &mut *visit)? {
                     visited?;
                     count += 1;
                 }

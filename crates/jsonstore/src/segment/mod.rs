@@ -10,6 +10,7 @@ mod build;
 mod compress;
 mod fence;
 mod filter;
+mod iter;
 mod read;
 mod symbols;
 
@@ -18,7 +19,8 @@ pub(crate) use self::{
     block::word,
     build::{SegmentBuilder, SegmentInfo},
     compress::{Dictionaries, Packed, Value},
-    read::{Probe, Segment, SegmentIter, Visit, keyspace_of},
+    iter::SegmentIter,
+    read::{Probe, Segment, Visit, keyspace_of},
 };
 
 pub(crate) const MAGIC: &[u8; 8] = b"HEARTHSG";
