@@ -1,6 +1,7 @@
 //! Where there is no io_uring.
 
 use std::{
+    convert::Infallible,
     io::{self, IoSlice},
     net::TcpStream,
     sync::Arc,
@@ -14,9 +15,9 @@ use tokio::io::ReadBuf;
 #[derive(Debug)]
 pub(crate) enum Ring {}
 
-/// There is none.
+/// There is none. Only this module may know, or the compiler warns of code elsewhere that never runs.
 #[derive(Debug)]
-pub(crate) enum RingStream {}
+pub(crate) struct RingStream(Infallible);
 
 impl Ring {
     pub(crate) fn probe() -> io::Result<()> {
@@ -46,7 +47,7 @@ impl RingStream {
         _cx: &mut Context<'_>,
         _buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn poll_write(
@@ -54,7 +55,7 @@ impl RingStream {
         _cx: &mut Context<'_>,
         _slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn poll_direct(
@@ -62,14 +63,14 @@ impl RingStream {
         _cx: &mut Context<'_>,
         _send: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn poll_flush(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn poll_shutdown(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match *self {}
+        match self.0 {}
     }
 }
