@@ -159,9 +159,13 @@ impl Worker {
 
     /// Makes the ring, which is the calling thread's.
     fn make_ring(&self, runtime: &Runtime) {
-        match Ring::new() {
+        let _inside = runtime.enter();
+        let made = Ring::new().and_then(|ring| {
+            runtime.spawn(ring.clone().run()?);
+            Ok(ring)
+        });
+        match made {
             Ok(ring) => {
-                runtime.spawn(run_ring(ring.clone(), self.number));
                 let _new = self.ring.set(ring);
             }
             // It was there a moment ago: descriptors ran out.
@@ -177,8 +181,10 @@ impl Worker {
     /// If the socket cannot be taken from the runtime.
     pub(crate) fn transport(&self, stream: TcpStream) -> io::Result<TcpTransport> {
         match self.ring.get() {
-            Some(ring) => Ok(TcpTransport::on_ring(RingStream::new(ring, stream.into_std()?))),
-            None => Ok(TcpTransport::new(stream)),
+            Some(ring) if !ring.has_failed() => {
+                Ok(TcpTransport::on_ring(RingStream::new(ring, stream.into_std()?)))
+            }
+            _ => Ok(TcpTransport::new(stream)),
         }
     }
 
@@ -330,12 +336,6 @@ impl Worker {
             }
         };
         let _either = tokio::time::timeout(time, empty).await;
-    }
-}
-
-async fn run_ring(ring: Arc<Ring>, worker: usize) {
-    if let Err(error) = ring.run().await {
-        tracing::error!(%error, worker, "io_uring cannot be waited for");
     }
 }
 

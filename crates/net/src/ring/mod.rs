@@ -99,24 +99,29 @@ impl Ring {
         Ok(Arc::new(Self { driver: Mutex::new(driver), signal }))
     }
 
-    /// Hands over and takes back, for ever.
+    /// Hands over and takes back, as long as the runtime has events. Within a runtime.
     ///
     /// # Errors
-    /// If the runtime has no I/O driver, or no descriptor is left.
-    pub(crate) async fn run(self: Arc<Self>) -> io::Result<()> {
+    /// If no descriptor is left to wait with.
+    pub(crate) fn run(self: Arc<Self>) -> io::Result<impl Future<Output = ()> + Send + 'static> {
         let signal = Kernel::watch(&self.signal)?;
-        let turn = |cx: &mut Context<'_>| {
+        let turn = move |cx: &mut Context<'_>| {
             // The counter itself is never read: each write is an event of its own.
             while let Poll::Ready(guard) = signal.poll_read_ready(cx) {
                 match guard {
                     Ok(mut guard) => guard.clear_ready(),
-                    Err(error) => return Poll::Ready(Err(error)),
+                    Err(_shutdown) => return Poll::Ready(()),
                 }
             }
             self.turn(cx.waker());
             Poll::Pending
         };
-        std::future::poll_fn(turn).await
+        Ok(std::future::poll_fn(turn))
+    }
+
+    /// Whether connections that are made now would only be lost.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.driver.lock().has_failed
     }
 
     /// Ends everything under way; connections that are still held learn that they are gone. On the ring's thread.

@@ -1,21 +1,26 @@
 //! A process without file descriptors.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use hearth_net::NetLimits;
+use hearth_net::{Listener, NetLimits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::{Client, hello, logs, start_with};
+use crate::support::{Client, PATIENCE, builder, hello, local, logs, start_with};
 
 /// Set in the process that is the server.
 const ROLE: &str = "HEARTH_NET_TEST_DESCRIPTORS";
 /// Descriptors that the server has.
 const DESCRIPTORS: u64 = 40;
+
+/// Set to the number of descriptors that are left when the server of the other test starts.
+const LEFT: &str = "HEARTH_NET_TEST_DESCRIPTORS_LEFT";
 
 /// The server: prints its port, then its counters for every line that it reads.
 fn child() {
@@ -98,6 +103,75 @@ fn a_lack_of_descriptors_sheds_and_does_not_spin() {
     assert_eq!(answer.expect("it serves again").1, "hello");
     drop(input);
     assert!(server.wait().expect("ended").success());
+}
+
+/// A server that starts with so few descriptors prints its port, or why it did not start; then it gets more.
+fn starved(left: usize) {
+    crate::support::capture_logs();
+    let limit = Rlimit { current: Some(DESCRIPTORS), maximum: getrlimit(Resource::Nofile).maximum };
+    setrlimit(Resource::Nofile, limit).expect("lowered");
+    let listener = Listener::bind(local());
+    let builder = builder().workers(1).limits(NetLimits::default());
+    let server = builder.listen(listener, Arc::new(hello())).bind().expect("a free port");
+    let mut others: Vec<_> =
+        std::iter::from_fn(|| File::open("/dev/null").ok()).take(DESCRIPTORS as usize).collect();
+    others.truncate(others.len() - left);
+    let started = server.start();
+    match &started {
+        Ok(handle) => println!("PORT {}", handle.local_addrs()[0].port()),
+        Err(error) => return println!("PORT none: {error}"),
+    }
+    for _ in std::io::stdin().lines() {
+        others.clear();
+        println!("FREE ");
+    }
+}
+
+/// Whatever it is that there is no descriptor for at the start: a server that started serves once there are some.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_start_with_few_descriptors_serves_or_says_why_not() {
+    const NAME: &str = "descriptors::a_start_with_few_descriptors_serves_or_says_why_not";
+    if let Some(left) = std::env::var(LEFT).ok().and_then(|left| left.parse().ok()) {
+        return starved(left);
+    }
+    let mut started = 0;
+    for left in 0..20 {
+        let mut server = Command::new(std::env::current_exe().expect("a path"))
+            .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
+            .env(LEFT, left.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut input = server.stdin.take().expect("piped");
+        let mut output = BufReader::new(server.stdout.take().expect("piped"));
+        if let Ok(port) = line(&mut output, "PORT ").parse::<u16>() {
+            started += 1;
+            let address = ([127, 0, 0, 1], port).into();
+            // Whatever becomes of this one, the worker has set itself up by then.
+            let mut early = Client::connect(address);
+            early.stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
+            let _may_fail = early.get("/");
+            drop(early);
+            input.write_all(b"\n").expect("it reads");
+            line(&mut output, "FREE ");
+            let begin = Instant::now();
+            while !answers(address) {
+                assert!(begin.elapsed() < PATIENCE, "{left} descriptors left: nobody is served");
+            }
+        }
+        drop(input);
+        assert!(server.wait().expect("ended").success(), "{left} descriptors left");
+    }
+    assert!((1..20).contains(&started), "{started} of 20 started");
+}
+
+/// Whether a request is answered within two seconds.
+fn answers(address: std::net::SocketAddr) -> bool {
+    let mut client = Client::connect(address);
+    client.stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a socket");
+    client.get("/").is_ok_and(|(_, body)| body == "hello")
 }
 
 /// The rest of the next line that begins so.

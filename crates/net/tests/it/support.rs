@@ -214,7 +214,7 @@ pub(crate) fn logs() -> String {
     String::from_utf8_lossy(&logs).into_owned()
 }
 
-fn capture_logs() {
+pub(crate) fn capture_logs() {
     struct Writer;
     impl Write for Writer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
