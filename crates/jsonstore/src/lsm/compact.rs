@@ -19,6 +19,9 @@ use crate::{
 const RATIO: u64 = 8;
 /// Bytes merged between two looks at what else is going on.
 const PIECE_BYTES: u64 = 256 << 10;
+/// Bytes written between two offers of the processor to whoever waits for it, some 0.1 ms. A thread that computes
+/// keeps it for a tick of the scheduler otherwise, which is up to 4 ms: that of a commit that waits meanwhile.
+const YIELD_BYTES: usize = 16 << 10;
 /// From this size on a segment ends where a keyspace ends.
 const CUT_AT_KEYSPACE: u64 = 8 << 20;
 
@@ -155,11 +158,20 @@ pub(crate) struct Output<'a> {
     last_keyspace: u32,
     last_key: Vec<u8>,
     done: Vec<SegmentInfo>,
+    /// Bytes written since the processor was offered.
+    since_yield: usize,
 }
 
 impl<'a> Output<'a> {
     pub(crate) fn new(config: OutputConfig<'a>) -> Self {
-        Self { config, builder: None, last_keyspace: 0, last_key: Vec::new(), done: Vec::new() }
+        Self {
+            config,
+            builder: None,
+            last_keyspace: 0,
+            last_key: Vec::new(),
+            done: Vec::new(),
+            since_yield: 0,
+        }
     }
 
     pub(crate) fn add(
@@ -194,6 +206,13 @@ impl<'a> Output<'a> {
                 self.config.store_id,
                 self.config.key.as_ref(),
             )?);
+        }
+        self.since_yield += key.len() + value.map_or(0, <[u8]>::len);
+        if self.since_yield >= YIELD_BYTES {
+            self.since_yield = 0;
+            if self.config.env.has_threads() {
+                std::thread::yield_now();
+            }
         }
         let builder = self.builder.as_mut().expect("made just above");
         match (value, packed) {
