@@ -42,6 +42,8 @@ pub(crate) const CONTAINER_HEAD: usize = 9;
 /// From this many members on, an object carries a hash table.
 pub(crate) const TABLE_FROM: u32 = 8;
 const TABLE_ENTRY: usize = 6;
+/// Members for which a parser makes room at once.
+const MEMBERS_EXPECTED: usize = 16;
 
 /// Bounds on a document.
 #[derive(Debug, Clone, Copy)]
@@ -327,7 +329,8 @@ impl Container {
         let start = out.len();
         out.push(if is_object { OBJECT } else { ARRAY });
         out.extend_from_slice(&[0; 8]);
-        Self { start, offsets: Vec::new(), count: 0, is_object }
+        let offsets = if is_object { Vec::with_capacity(MEMBERS_EXPECTED) } else { Vec::new() };
+        Self { start, offsets, count: 0, is_object }
     }
 
     /// Call before each value (and, in an object, before its name).
@@ -403,7 +406,34 @@ impl Container {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DocumentError;
     use serde_json::json;
+
+    #[test]
+    fn every_byte_of_a_string_is_looked_at() {
+        let limits = Limits::default();
+        for len in 0..20 {
+            for at in 0..=len {
+                let (before, after) = ("x".repeat(at), "\u{7f}é€".repeat(len - at));
+                for control in 0..0x20 {
+                    let text = format!("\"{before}{}{after}\"", char::from(control));
+                    let refused = parse(text.as_bytes(), &limits).unwrap_err();
+                    let offset = at + 1;
+                    let reason = "no control character";
+                    assert_eq!(refused, DocumentError::Syntax { offset, reason });
+                }
+                for special in ["\"", "\\", "é", "\u{7f}", " ", "!", "#", "[", "]"] {
+                    let clear = format!("{before}{special}{after}");
+                    let text = serde_json::to_string(&clear).unwrap();
+                    let mut back = Vec::new();
+                    print(&parse(text.as_bytes(), &limits).unwrap(), &mut back).unwrap();
+                    assert_eq!(serde_json::from_slice::<String>(&back).unwrap(), clear);
+                }
+                let unended = format!("\"{before}{after}");
+                assert!(parse(unended.as_bytes(), &limits).is_err());
+            }
+        }
+    }
 
     #[test]
     fn integers_take_few_bytes() {

@@ -169,6 +169,7 @@ impl Parser<'_> {
         let mut at = from;
         let mut has_escapes = false;
         loop {
+            at += self.plain(at);
             match self.text.get(at) {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -188,6 +189,26 @@ impl Parser<'_> {
         }
         self.at = at + 1;
         Ok((from, at, has_escapes))
+    }
+
+    /// How many bytes from here on surely are neither a quote nor a backslash nor a control character. Looks at
+    /// eight at a time, as long as there are eight.
+    fn plain(&self, from: usize) -> usize {
+        const EACH: u64 = u64::MAX / 255;
+        // The top bit of each byte that is less than `limit`, exact up to the first such byte.
+        let below = |eight: u64, limit: u64| eight.wrapping_sub(EACH * limit) & !eight & EACH << 7;
+        let is = |eight: u64, byte: u8| below(eight ^ (EACH * u64::from(byte)), 1);
+        let rest = self.text.get(from..).unwrap_or_default();
+        let mut count = 0;
+        for eight in rest.as_chunks::<8>().0 {
+            let eight = u64::from_le_bytes(*eight);
+            let special = below(eight, 0x20) | is(eight, b'"') | is(eight, b'\\');
+            if special != 0 {
+                return count + (special.trailing_zeros() / 8) as usize;
+            }
+            count += 8;
+        }
+        count
     }
 
     /// One canonical escaping: equal strings get equal bytes.
