@@ -9,6 +9,7 @@ mod lab;
 mod portable;
 mod process;
 mod programs;
+mod sanitize;
 mod store;
 mod test;
 mod tidy;
@@ -26,7 +27,7 @@ cargo xtask TASK [OPTIONS]
   conformance                   protocol suites against examples/referee
   lab list|run|shell [..]       a household behind a router, in network namespaces; needs root
   loom                          the store's loom models
-  sanitize                      the store's tests under sanitizers; needs a nightly toolchain
+  sanitize [address|thread]     the store's tests under sanitizers; needs a nightly toolchain
   portable                      whether it compiles for macOS and Windows; needs rustup
   fuzz [SECONDS] [TARGET]...    fuzz targets, all or these, for SECONDS each (default 60); needs a nightly toolchain
 ";
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(rest),
         "lab" => lab::run(rest),
         "loom" => store::loom(),
-        "sanitize" => store::sanitize(),
+        "sanitize" => sanitize::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

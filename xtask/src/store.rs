@@ -15,8 +15,6 @@ use crate::{process, workspace};
 const RATE_MIN: &str = "1000";
 const RATE_MIN_SHARED: &str = "500";
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
 pub(crate) fn run(long: bool) -> anyhow::Result<()> {
     let suite = build()?;
     let (seconds, rate_min) = if long { (600, RATE_MIN) } else { (60, RATE_MIN_SHARED) };
@@ -44,37 +42,6 @@ pub(crate) fn loom() -> anyhow::Result<()> {
     let mut cargo = process::cargo(&["test", "--package", "hearth-jsonstore", "--profile", "sim"]);
     cargo.args(["--lib", "--features", "testing", "models::"]).env("RUSTFLAGS", "--cfg loom");
     process::run(cargo.env("CARGO_TARGET_DIR", workspace::target_folder().join("loom")))
-}
-
-/// The store's tests under the address sanitizer and, where the sources of the standard library are
-/// installed (`rust-src`), the thread sanitizer. It has to see std as well: without, what `Arc`,
-/// `OnceLock` and channels order looks like races.
-pub(crate) fn sanitize() -> anyhow::Result<()> {
-    sanitize_with("address", &[])?;
-    let mut rustc = nightly("rustc");
-    let sysroot = process::output(rustc.args(["+nightly", "--print", "sysroot"]))?;
-    if !Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library").is_dir() {
-        eprintln!("thread sanitizer skipped: rustup component add rust-src --toolchain nightly");
-        return Ok(());
-    }
-    sanitize_with("thread", &["-Zbuild-std"])
-}
-
-fn sanitize_with(name: &str, args: &[&str]) -> anyhow::Result<()> {
-    eprintln!("== {name} sanitizer");
-    let mut cargo = nightly("cargo");
-    cargo.args(["+nightly", "test", "--package", "hearth-jsonstore", "--features", "testing"]);
-    // With a target named, build scripts are built without the sanitizer.
-    cargo.args(["--profile", "sim", "--target", TARGET, "--lib", "--test", "it"]).args(args);
-    cargo.env("CARGO_TARGET_DIR", workspace::target_folder().join(name));
-    process::run(cargo.env("RUSTFLAGS", format!("-Zsanitizer={name}")))
-}
-
-/// Cargo sets variables for us that the nightly toolchain must not see.
-fn nightly(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN").current_dir(workspace::root());
-    command
 }
 
 struct Suite {

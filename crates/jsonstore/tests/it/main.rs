@@ -26,6 +26,8 @@ mod planner;
 mod prepared;
 mod projections;
 mod queries;
+#[cfg(hearth_bug = "race")]
+mod race;
 mod registers;
 mod rot;
 mod schema;
