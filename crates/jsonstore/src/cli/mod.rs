@@ -131,14 +131,7 @@ enum Command {
     /// Commands one a line, with completion and history; standard input is a script.
     Shell(shell::ShellCommand),
     /// Fill a store larger than memory, then measure readers while it is written to.
-    Soak {
-        /// Size of the documents on the disk.
-        #[arg(long, default_value_t = 20.0)]
-        gigabytes: f64,
-        /// How long to overwrite documents.
-        #[arg(long, default_value_t = 120)]
-        seconds: u64,
-    },
+    Soak(soak::Soak),
     /// Fill the log and die, so that the next `open` shows how long recovery takes.
     Die {
         #[arg(long, default_value_t = 256)]
@@ -205,7 +198,7 @@ fn execute(arguments: Arguments) -> Result<()> {
                 | Command::Import(_)
                 | Command::Bench { .. }
                 | Command::Shell(_)
-                | Command::Soak { .. }
+                | Command::Soak(_)
                 | Command::Die { .. }
         );
     if arguments.salvage {
@@ -218,7 +211,7 @@ fn execute(arguments: Arguments) -> Result<()> {
         return done;
     }
     match arguments.command {
-        Command::Soak { gigabytes, seconds } => return soak::run(&options, gigabytes, seconds),
+        Command::Soak(soak) => return soak.run(&options),
         Command::Die { mebibytes } => return soak::die_with_log(options, mebibytes),
         // These need no store, or make one.
         Command::Restore(restore) => return restore.run(&options, arguments.json),
@@ -306,7 +299,7 @@ async fn run(store: &Store, command: Command, json: bool) -> Result<()> {
         Command::Backup(make) => make.run(store, json).await?,
         Command::Import(import) => import.run(store, json).await?,
         Command::Export(export) => export.run(store, json).await?,
-        Command::Soak { .. }
+        Command::Soak(_)
         | Command::Shell(_)
         | Command::Die { .. }
         | Command::Restore(_)

@@ -7,67 +7,155 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Collection, Options, Store, block_on};
-use anyhow::{Context, Result};
+use crate::{Collection, Latency, Options, Store, block_on};
+use anyhow::{Context, Result, anyhow};
 
-/// Text of a document; it hardly compresses, so that bytes on the disk are bytes of documents.
-const TEXT_BYTES: usize = 8000;
-const WRITERS: u64 = 8;
+/// What of a document's text is left on the disk: it is made of six bits of chance a byte, so that
+/// bytes on the disk are bytes of documents.
+const LEFT: f64 = 0.78;
 
-/// Fills the store, then overwrites documents at random while others are read.
-pub(crate) fn run(options: &Options, gigabytes: f64, seconds: u64) -> Result<()> {
-    let documents = (gigabytes * 1e9 / (TEXT_BYTES as f64 * 0.78)) as u64;
-    let store = block_on(Store::open(options.clone()))?;
-    if block_on(store.collection("soak")?.get(documents - 1))?.is_none() {
-        fill(&store, documents)?;
+#[derive(Debug, clap::Args)]
+pub(crate) struct Soak {
+    /// Size of the documents on the disk.
+    #[arg(long, default_value_t = 20.0)]
+    gigabytes: f64,
+    /// Size of one document.
+    #[arg(long, default_value_t = 8000)]
+    document_bytes: usize,
+    /// Threads that read documents at random.
+    #[arg(long, default_value_t = 1)]
+    readers: u64,
+    /// Threads that overwrite documents at random, each in a commit of its own.
+    #[arg(long, default_value_t = 8)]
+    writers: u64,
+    /// How long to overwrite documents.
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+}
+
+impl Soak {
+    /// Fills the store, then overwrites documents at random while others are read.
+    pub(crate) fn run(&self, options: &Options) -> Result<()> {
+        let documents = (self.gigabytes * 1e9 / (self.document_bytes as f64 * LEFT)) as u64;
+        let store = block_on(Store::open(options.clone()))?;
+        if block_on(store.collection("soak")?.get(documents - 1))?.is_none() {
+            self.fill(&store, documents)?;
+        }
+        block_on(store.close())?;
+        let found = disk_bytes(&options.path)?;
+        println!("{documents} documents, {:.2} GB on disk; {}", found as f64 / 1e9, memory());
+
+        let start = Instant::now();
+        let store = block_on(Store::open(options.clone()))?;
+        let collection = store.collection("soak")?;
+        let opened = start.elapsed();
+        let loaded = loaded_bytes(&store, found)?;
+        block_on(collection.get(documents / 2))?.context("the middle document")?;
+        println!("clean open {opened:.1?}, first read after {:.1?}", start.elapsed());
+
+        let duration = Duration::from_secs(self.seconds);
+        let quiet = self.read_for(&collection, documents, duration / 4)?;
+        println!("reads, nobody writes        {}", show(&quiet));
+        let busy = self.overwritten(&store, &collection, documents)?;
+        println!("reads, overwriting          {}", show(&busy));
+        let busiest = disk_bytes(&options.path)?;
+        settle(&store);
+        println!(
+            "{}, of which memtables {} MB, caches {} MB; the budget is {} MB",
+            memory(),
+            store.stats().memtable_bytes >> 20,
+            (store.stats().caches[2] + store.stats().caches[5]) >> 20,
+            options.memory_budget >> 20
+        );
+        block_on(store.close())?;
+        let settled = disk_bytes(&options.path)?;
+        let ratio = |bytes: u64| bytes as f64 / loaded as f64;
+        println!(
+            "space amplification {:.3} at the end of the writing, {:.3} settled",
+            ratio(busiest),
+            ratio(settled)
+        );
+        Ok(())
     }
-    block_on(store.close())?;
-    let found = disk_bytes(&options.path)?;
-    println!("{documents} documents, {:.2} GB on disk", found as f64 / 1e9);
 
-    let start = Instant::now();
-    let store = block_on(Store::open(options.clone()))?;
-    let collection = store.collection("soak")?;
-    let opened = start.elapsed();
-    let loaded = loaded_bytes(&store, found)?;
-    block_on(collection.get(documents / 2))?.context("the middle document")?;
-    println!("clean open {opened:.1?}, first read after {:.1?}", start.elapsed());
+    /// What reads took while writers overwrote documents.
+    fn overwritten(&self, store: &Store, collection: &Collection, documents: u64) -> Result<Reads> {
+        let before = store.stats().background;
+        let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+        let busy = std::thread::scope(|scope| {
+            let (stop, written) = (&stop, &written);
+            let writer = |seed| move || self.overwrite(collection, documents, seed, stop, written);
+            let writers: Vec<_> = (0..self.writers).map(|seed| scope.spawn(writer(seed))).collect();
+            let busy = self.read_for(collection, documents, Duration::from_secs(self.seconds));
+            stop.store(true, Ordering::Relaxed);
+            writers.into_iter().try_for_each(|writer| writer.join().unwrap_or(Ok(())))?;
+            busy
+        })?;
+        let after = store.stats();
+        println!(
+            "{} documents written, {} flushes, {} compactions of {:.2} GB, {} stalls",
+            written.load(Ordering::Relaxed),
+            after.background[0] - before[0],
+            after.background[1] - before[1],
+            (after.background[2] - before[2]) as f64 / 1e9,
+            after.stalls
+        );
+        Ok(busy)
+    }
 
-    let duration = Duration::from_secs(seconds);
-    let quiet = read_for(&collection, documents, duration / 4)?;
-    println!("reads, nobody writes        {}", show(&quiet));
-    let before = store.stats().background;
-    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
-    let busy = std::thread::scope(|scope| {
-        let (collection, stop, written) = (&collection, &stop, &written);
-        let writer = |seed| move || overwrite(collection, documents, seed, stop, written);
-        let writers: Vec<_> = (0..WRITERS).map(|seed| scope.spawn(writer(seed))).collect();
-        let busy = read_for(collection, documents, duration);
-        stop.store(true, Ordering::Relaxed);
-        writers.into_iter().try_for_each(|writer| writer.join().unwrap_or(Ok(())))?;
-        busy
-    })?;
-    let after = store.stats();
-    println!("reads, overwriting          {}", show(&busy));
-    println!(
-        "meanwhile {} documents written, {} flushes, {} compactions of {:.2} GB, {} stalls",
-        written.load(Ordering::Relaxed),
-        after.background[0] - before[0],
-        after.background[1] - before[1],
-        (after.background[2] - before[2]) as f64 / 1e9,
-        after.stalls
-    );
-    let busiest = disk_bytes(&options.path)?;
-    settle(&store);
-    block_on(store.close())?;
-    let settled = disk_bytes(&options.path)?;
-    let ratio = |bytes: u64| bytes as f64 / loaded as f64;
-    println!(
-        "space amplification {:.3} at the end of the writing, {:.3} settled",
-        ratio(busiest),
-        ratio(settled)
-    );
-    Ok(())
+    fn fill(&self, store: &Store, documents: u64) -> Result<()> {
+        let bar = super::bar("documents loaded");
+        bar.set_length(documents);
+        let start = Instant::now();
+        let collection = store.collection("soak")?;
+        let mut load = block_on(store.load())?;
+        for id in 0..documents {
+            load.put(&collection, &document(id, 0, self.document_bytes))?;
+            if id % 1000 == 0 {
+                bar.set_position(id);
+            }
+        }
+        block_on(load.finish())?;
+        bar.finish_and_clear();
+        println!("loaded in {:.0?}", start.elapsed());
+        Ok(())
+    }
+
+    /// Reads documents at random.
+    fn read_for(
+        &self,
+        collection: &Collection,
+        documents: u64,
+        duration: Duration,
+    ) -> Result<Reads> {
+        let reader = |seed| move || read_for(collection, documents, seed, duration);
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..self.readers).map(|n| scope.spawn(reader(7 + n))).collect();
+            readers.into_iter().try_fold(Reads::default(), |mut all, reader| {
+                let reads = reader.join().map_err(|_| anyhow!("a reader panicked"))??;
+                all.latency.append(&reads.latency);
+                all.worst = all.worst.max(reads.worst);
+                Ok(all)
+            })
+        })
+    }
+
+    fn overwrite(
+        &self,
+        collection: &Collection,
+        documents: u64,
+        seed: u64,
+        stop: &AtomicBool,
+        written: &AtomicU64,
+    ) -> crate::Result<()> {
+        let mut random = 99 + seed;
+        while !stop.load(Ordering::Relaxed) {
+            let id = next(&mut random) % documents;
+            block_on(collection.put(&document(id, random, self.document_bytes)))?;
+            written.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 /// Writes this much log that no segment holds, and dies.
@@ -107,52 +195,30 @@ fn loaded_bytes(store: &Store, found: u64) -> Result<u64> {
     Ok(found)
 }
 
-fn fill(store: &Store, documents: u64) -> Result<()> {
-    let bar = super::bar("documents loaded");
-    bar.set_length(documents);
-    let start = Instant::now();
-    let collection = store.collection("soak")?;
-    let mut load = block_on(store.load())?;
-    for id in 0..documents {
-        load.put(&collection, &document(id, 0, TEXT_BYTES))?;
-        if id % 1000 == 0 {
-            bar.set_position(id);
-        }
-    }
-    block_on(load.finish())?;
-    bar.finish_and_clear();
-    println!("loaded in {:.0?}", start.elapsed());
-    Ok(())
+/// How long reads took. Counted, not kept: millions of them would show in the process's memory.
+#[derive(Default)]
+struct Reads {
+    latency: Latency,
+    worst: Duration,
 }
 
-/// Reads documents at random; returns the latencies, sorted.
-fn read_for(collection: &Collection, documents: u64, duration: Duration) -> Result<Vec<Duration>> {
-    let (start, mut random) = (Instant::now(), 7);
-    let mut all = Vec::new();
+/// One thread's reads.
+fn read_for(
+    collection: &Collection,
+    documents: u64,
+    seed: u64,
+    duration: Duration,
+) -> Result<Reads> {
+    let (start, mut random, mut reads) = (Instant::now(), seed, Reads::default());
     while start.elapsed() < duration {
         let id = next(&mut random) % documents;
         let begun = Instant::now();
         block_on(collection.get(id))?.context("a document is missing")?;
-        all.push(begun.elapsed());
+        let took = begun.elapsed();
+        reads.latency.add(took);
+        reads.worst = reads.worst.max(took);
     }
-    all.sort_unstable();
-    Ok(all)
-}
-
-fn overwrite(
-    collection: &Collection,
-    documents: u64,
-    seed: u64,
-    stop: &AtomicBool,
-    written: &AtomicU64,
-) -> crate::Result<()> {
-    let mut random = 99 + seed;
-    while !stop.load(Ordering::Relaxed) {
-        let id = next(&mut random) % documents;
-        block_on(collection.put(&document(id, random, TEXT_BYTES)))?;
-        written.fetch_add(1, Ordering::Relaxed);
-    }
-    Ok(())
+    Ok(reads)
 }
 
 /// Waits until no compaction was finished for a while.
@@ -168,14 +234,15 @@ fn settle(store: &Store) {
     }
 }
 
-fn show(sorted: &[Duration]) -> String {
-    let at = |part: f64| sorted.get((sorted.len() as f64 * part) as usize).copied();
-    let ends =
-        [at(0.5), at(0.99), at(0.999), sorted.last().copied()].map(Option::unwrap_or_default);
-    let [p50, p99, p999, worst] = ends;
+fn show(reads: &Reads) -> String {
+    let at = |part| reads.latency.quantile(part).unwrap_or_default();
     format!(
-        "{} in all: p50 {p50:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?}, worst {worst:.1?}",
-        sorted.len()
+        "{} in all: p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}, worst {:.1?}",
+        reads.latency.count(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        reads.worst
     )
 }
 
@@ -197,6 +264,17 @@ fn document(id: u64, salt: u64, bytes: usize) -> String {
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *state >> 31
+}
+
+/// What of this process is in memory, now and at most, where the system says so.
+fn memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mebibytes = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kibibytes.map_or_else(|| "?".to_owned(), |n| (n >> 10).to_string())
+    };
+    format!("{} MB in memory, at most {} MB", mebibytes("VmRSS:"), mebibytes("VmHWM:"))
 }
 
 fn disk_bytes(folder: &Path) -> Result<u64> {

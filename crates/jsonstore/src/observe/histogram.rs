@@ -105,6 +105,23 @@ impl Latency {
         }
     }
 
+    /// One more.
+    #[cfg(feature = "cli")]
+    pub(crate) fn add(&mut self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.nanos += nanos;
+        self.buckets[bucket(nanos)] += 1;
+    }
+
+    /// All that another thread timed.
+    #[cfg(feature = "cli")]
+    pub(crate) fn append(&mut self, other: &Self) {
+        self.nanos += other.nanos;
+        for (sum, bucket) in self.buckets.iter_mut().zip(&other.buckets) {
+            *sum += bucket;
+        }
+    }
+
     /// For each doubling from 1.024 µs on: the bound, and how many did not exceed it.
     pub(super) fn doublings(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
         let mut sum = 0;
