@@ -27,7 +27,7 @@ cargo xtask TASK [OPTIONS]
   conformance                   protocol suites against examples/referee
   lab list|run|shell [..]       a household behind a router, in network namespaces; needs root
   loom                          the store's loom models
-  sanitize [address|thread]     the store's tests under sanitizers; needs a nightly toolchain
+  sanitize [address|thread|miri]  the store's tests under sanitizers; needs a nightly toolchain
   portable                      whether it compiles for macOS and Windows; needs rustup
   fuzz [SECONDS] [TARGET]...    fuzz targets, all or these, for SECONDS each (default 60); needs a nightly toolchain
 ";

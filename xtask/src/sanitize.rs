@@ -1,4 +1,4 @@
-//! `cargo xtask sanitize`: the store's tests under the address and the thread sanitizer.
+//! `cargo xtask sanitize`: the store's tests under the address and the thread sanitizer, and a few under Miri.
 
 use std::{
     path::Path,
@@ -11,19 +11,27 @@ use crate::{process, workspace};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// Where rustup puts the sources of the standard library.
+const SOURCES: &str = "lib/rustlib/src/rust/library";
+
 /// What the thread sanitizer, ten times slower, leaves to the others that run the same tests: what one thread
 /// does alone, and the tests of the sanitizer itself.
 const NOT_THREADED: &[&str] = &["race::", "rot::", "small_worlds::"];
+
+/// What Miri, a thousand times slower, can run: no files, no code that is not Rust.
+const INTERPRETED: &[&str] = &["codec::", "jb1::", "key::", "memtable::"];
 
 pub(crate) fn run(which: &[String]) -> anyhow::Result<()> {
     match which.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => {
             address()?;
-            thread()
+            thread()?;
+            miri()
         }
         ["address"] => address(),
+        ["miri"] => miri(),
         ["thread"] => thread(),
-        _ => bail!("sanitize what? `address`, `thread`, or nothing for both"),
+        _ => bail!("sanitize what? `address`, `thread`, `miri`, or nothing for all"),
     }
 }
 
@@ -34,7 +42,7 @@ fn address() -> anyhow::Result<()> {
 
 /// It has to see std as well: without, what `Arc`, `OnceLock` and channels order looks like races.
 fn thread() -> anyhow::Result<()> {
-    need_sources()?;
+    need("rust-src", SOURCES)?;
     eprintln!("== thread sanitizer");
     let mut all = tests("thread", &["--lib", "--test", "it"]);
     all.arg("--").args(NOT_THREADED.iter().flat_map(|part| ["--skip", part]));
@@ -76,16 +84,26 @@ fn tests(sanitizer: &str, targets: &[&str]) -> Command {
     cargo
 }
 
-/// The sources of the standard library, which rustup fetches where they are not.
-fn need_sources() -> anyhow::Result<()> {
+fn miri() -> anyhow::Result<()> {
+    need("rust-src", SOURCES)?;
+    need("miri", "bin/cargo-miri")?;
+    eprintln!("== Miri");
+    let mut cargo = nightly("cargo");
+    cargo.args(["+nightly", "miri", "test", "--package", "hearth-jsonstore", "--lib"]);
+    cargo.args(["--features", "testing", "--"]).args(INTERPRETED);
+    process::run(cargo.env("CARGO_TARGET_DIR", workspace::target_folder().join("miri")))
+}
+
+/// A component of the nightly toolchain, known by a file, which rustup fetches where it is not.
+fn need(component: &str, file: &str) -> anyhow::Result<()> {
     let mut rustc = nightly("rustc");
     let sysroot = process::output(rustc.args(["+nightly", "--print", "sysroot"]))?;
-    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library").is_dir() {
+    if Path::new(sysroot.trim()).join(file).exists() {
         return Ok(());
     }
     let mut add = nightly("rustup");
-    process::run(add.args(["component", "add", "rust-src", "--toolchain", "nightly"]))
-        .context("the thread sanitizer needs the component `rust-src` of the nightly toolchain")
+    process::run(add.args(["component", "add", component, "--toolchain", "nightly"]))
+        .with_context(|| format!("this needs the component `{component}` of the nightly toolchain"))
 }
 
 /// Cargo sets variables for us that the nightly toolchain must not see.
