@@ -3,9 +3,12 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 
-use super::{MapBudget, clock::Clock};
+use super::{
+    MapBudget,
+    clock::{Clock, SHARD_SHIFT},
+};
 
 const SHARDS: usize = 16;
 /// Fences take at most one of so many parts of what blocks may take.
@@ -15,7 +18,7 @@ const OVERHEAD: usize = 96;
 
 #[derive(Debug)]
 pub(crate) struct BlockCache {
-    shards: Vec<Mutex<Clock<(u64, u64), Bytes>>>,
+    shards: Vec<RwLock<Clock<(u64, u64), Bytes>>>,
     capacity: usize,
     bytes: AtomicUsize,
     /// Tables of open segments that say where their blocks are; they go with these only.
@@ -32,7 +35,7 @@ impl BlockCache {
         let counters = (capacity / SHARDS / 1024).next_power_of_two().clamp(64, 1 << 16);
         Self {
             maps: MapBudget::new(map_bytes_max),
-            shards: (0..SHARDS).map(|_| Mutex::new(Clock::new(Some(counters)))).collect(),
+            shards: (0..SHARDS).map(|_| RwLock::new(Clock::new(Some(counters)))).collect(),
             capacity,
             bytes: AtomicUsize::new(0),
             fences: AtomicUsize::new(0),
@@ -69,15 +72,31 @@ impl BlockCache {
         capacity.saturating_sub(self.fences.load(Relaxed)) / SHARDS
     }
 
-    pub(crate) fn get(&self, segment: u64, offset: u64) -> Option<Bytes> {
+    /// What `read` makes of a block where it lies, or `read` again if the block is not here. Nobody
+    /// can change the cache meanwhile: `read` must not take long, and not ask the cache.
+    #[inline]
+    pub(crate) fn read<T, R: FnOnce(&Bytes) -> T>(
+        &self,
+        segment: u64,
+        offset: u64,
+        read: R,
+    ) -> Result<T, R> {
         let hash = hash(segment, offset);
-        let found = self.shards[hash as usize % SHARDS]
-            .lock()
-            .get(hash, |k| *k == (segment, offset))
-            .cloned();
-        let counter = if found.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Relaxed);
-        found
+        let shard = self.shards[shard_of(hash)].read();
+        match shard.get(hash, |key| *key == (segment, offset)) {
+            Some(block) => {
+                self.hits.fetch_add(1, Relaxed);
+                Ok(read(block))
+            }
+            None => {
+                self.misses.fetch_add(1, Relaxed);
+                Err(read)
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, segment: u64, offset: u64) -> Option<Bytes> {
+        self.read(segment, offset, Bytes::clone).ok()
     }
 
     /// As `get` for several blocks of a segment, in their order.
@@ -86,12 +105,11 @@ impl BlockCache {
         let wanted = offsets.iter().enumerate();
         let mut wanted: Vec<(u64, usize)> =
             wanted.map(|(place, offset)| (hash(segment, *offset), place)).collect();
-        let shard_of = |hash: u64| hash as usize % SHARDS;
         wanted.sort_unstable_by_key(|(hash, _)| shard_of(*hash));
         for wanted in wanted.chunk_by(|(a, _), (b, _)| shard_of(*a) == shard_of(*b)) {
             let Some((first, _)) = wanted.first() else { continue };
             let hashes = wanted.iter().map(|(hash, _)| *hash);
-            self.shards[shard_of(*first)].lock().get_all(hashes, |at, key, block| {
+            self.shards[shard_of(*first)].read().get_all(hashes, |at, key, block| {
                 let place = wanted[at].1;
                 if *key == (segment, offsets[place]) {
                     found[place] = Some(block.clone());
@@ -107,7 +125,7 @@ impl BlockCache {
     pub(crate) fn insert(&self, segment: u64, offset: u64, block: Bytes) {
         let hash = hash(segment, offset);
         let weight = block.len() + OVERHEAD;
-        let mut shard = self.shards[hash as usize % SHARDS].lock();
+        let mut shard = self.shards[shard_of(hash)].write();
         let before = shard.bytes();
         shard.insert(hash, weight, self.shard_capacity(self.capacity), || {
             ((segment, offset), block)
@@ -123,7 +141,7 @@ impl BlockCache {
     /// Lets go of blocks until no more than `capacity` is left.
     pub(crate) fn shrink(&self, capacity: usize) {
         for shard in &self.shards {
-            let mut shard = shard.lock();
+            let mut shard = shard.write();
             let before = shard.bytes();
             shard.shrink(self.shard_capacity(capacity));
             self.bytes.fetch_sub(before - shard.bytes(), Relaxed);
@@ -133,12 +151,16 @@ impl BlockCache {
     /// Drops the blocks of a segment that is gone.
     pub(crate) fn forget(&self, segment: u64) {
         for shard in &self.shards {
-            let mut shard = shard.lock();
+            let mut shard = shard.write();
             let before = shard.bytes();
             shard.remove_if(|(number, _)| *number == segment);
             self.bytes.fetch_sub(before - shard.bytes(), Relaxed);
         }
     }
+}
+
+fn shard_of(hash: u64) -> usize {
+    (hash >> SHARD_SHIFT) as usize % SHARDS
 }
 
 fn hash(segment: u64, offset: u64) -> u64 {

@@ -1,22 +1,49 @@
 //! A clock with two-bit use counts and frequency-based admission, bounded by bytes.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed},
+};
 
 use crate::codec::StableBuilder;
 
+/// Which of up to 16 shards a hash belongs to say the bits from here on: a map goes by the lowest and
+/// the highest ones, a sketch by others.
+pub(super) const SHARD_SHIFT: u32 = 36;
+
 const USES_MAX: u8 = 3;
+/// How far a sketch counts.
+const COUNT_MAX: u8 = 15;
 /// As many are looked for at once.
 const GET_AT_ONCE: usize = 16;
 
 #[derive(Debug)]
 struct Slot<K, V> {
     hash: u64,
-    uses: u8,
+    uses: AtomicU8,
     weight: usize,
     item: Option<(K, V)>,
 }
 
-/// One shard; the caller locks it.
+impl<K, V> Slot<K, V> {
+    /// Readers at the same time may count as one.
+    fn note_use(&self) {
+        let uses = self.uses.load(Relaxed);
+        if uses < USES_MAX {
+            self.uses.store(uses + 1, Relaxed);
+        }
+    }
+
+    /// Whether it was used since; if so, once less from now on.
+    fn was_used(&mut self) -> bool {
+        let uses = self.uses.get_mut();
+        let was_used = *uses > 0;
+        *uses = uses.saturating_sub(1);
+        was_used
+    }
+}
+
+/// One shard; the caller locks it. Who only reads may share it.
 #[derive(Debug)]
 pub(crate) struct Clock<K, V> {
     map: HashMap<u64, u32, StableBuilder>,
@@ -46,27 +73,27 @@ impl<K, V> Clock<K, V> {
     }
 
     #[inline]
-    pub(crate) fn get(&mut self, hash: u64, is_key: impl FnOnce(&K) -> bool) -> Option<&V> {
-        if let Some(sketch) = &mut self.sketch {
+    pub(crate) fn get(&self, hash: u64, is_key: impl FnOnce(&K) -> bool) -> Option<&V> {
+        if let Some(sketch) = &self.sketch {
             sketch.count(hash);
         }
-        let slot = self.slots.get_mut(*self.map.get(&hash)? as usize)?;
+        let slot = self.slots.get(*self.map.get(&hash)? as usize)?;
         let (key, value) = slot.item.as_ref()?;
         if !is_key(key) {
             return None;
         }
-        slot.uses = (slot.uses + 1).min(USES_MAX);
+        slot.note_use();
         Some(value)
     }
 
     /// As `get` for several hashes: all of their places are found before any of them is looked at, so
     /// that what has to come from memory comes at once.
     pub(crate) fn get_all(
-        &mut self,
+        &self,
         hashes: impl Iterator<Item = u64> + Clone,
         mut visit: impl FnMut(usize, &K, &V),
     ) {
-        if let Some(sketch) = &mut self.sketch {
+        if let Some(sketch) = &self.sketch {
             hashes.clone().for_each(|hash| sketch.count(hash));
         }
         let mut places = [None; GET_AT_ONCE];
@@ -80,13 +107,13 @@ impl<K, V> Clock<K, V> {
             }
             let found = places[..count].iter().flatten();
             let uses = found.filter_map(|place| self.slots.get(*place as usize));
-            std::hint::black_box(uses.fold(0, |all, slot| all ^ slot.uses));
+            std::hint::black_box(uses.fold(0, |all, slot| all ^ slot.uses.load(Relaxed)));
             for (at, place) in places[..count].iter().enumerate() {
-                let slot = place.and_then(|place| self.slots.get_mut(place as usize));
+                let slot = place.and_then(|place| self.slots.get(place as usize));
                 if let Some(slot) = slot
                     && let Some((key, value)) = &slot.item
                 {
-                    slot.uses = (slot.uses + 1).min(USES_MAX);
+                    slot.note_use();
                     visit(done + at, key, value);
                 }
             }
@@ -115,7 +142,7 @@ impl<K, V> Clock<K, V> {
             if !self.make_room(hash, weight, capacity) {
                 return;
             }
-            let slot = Slot { hash, uses: 0, weight, item: Some(item()) };
+            let slot = Slot { hash, uses: AtomicU8::new(0), weight, item: Some(item()) };
             let at = if let Some(at) = self.free.pop() {
                 self.slots[at as usize] = slot;
                 at
@@ -136,10 +163,7 @@ impl<K, V> Clock<K, V> {
         }
         while self.bytes > capacity {
             let at = self.advance();
-            let slot = &mut self.slots[at];
-            if slot.uses > 0 {
-                slot.uses -= 1;
-            } else {
+            if !self.slots[at].was_used() {
                 self.evict(at);
             }
         }
@@ -174,8 +198,7 @@ impl<K, V> Clock<K, V> {
             if slot.item.is_none() {
                 continue;
             }
-            if slot.uses > 0 {
-                slot.uses -= 1;
+            if slot.was_used() {
                 continue;
             }
             if !asked && let Some(sketch) = &self.sketch {
@@ -219,35 +242,41 @@ impl<K, V> Clock<K, V> {
 /// Counts how often a hash was asked for, roughly, with halving so that the past fades.
 #[derive(Debug)]
 struct Sketch {
-    counts: Vec<u8>,
-    added: usize,
+    /// A power of two of them. What threads count at the same time may get lost.
+    counts: Vec<AtomicU8>,
+    added: AtomicUsize,
 }
 
 impl Sketch {
     fn new(counters: usize) -> Self {
-        Self { counts: vec![0; counters], added: 0 }
+        let counts = (0..counters.next_power_of_two()).map(|_| AtomicU8::new(0)).collect();
+        Self { counts, added: AtomicUsize::new(0) }
     }
 
-    fn places(&self, hash: u64) -> [usize; 2] {
-        [(hash >> 20) as usize % self.counts.len(), (hash >> 40) as usize % self.counts.len()]
+    fn places(&self, hash: u64) -> [&AtomicU8; 2] {
+        let mask = self.counts.len() - 1;
+        [20, 40].map(|shift| &self.counts[(hash >> shift) as usize & mask])
     }
 
-    fn count(&mut self, hash: u64) {
+    fn count(&self, hash: u64) {
         for place in self.places(hash) {
-            let count = &mut self.counts[place];
-            *count = (*count + 1).min(15);
+            let count = place.load(Relaxed);
+            if count < COUNT_MAX {
+                place.store(count + 1, Relaxed);
+            }
         }
-        self.added += 1;
-        if self.added > self.counts.len() * 8 {
-            self.added /= 2;
-            for count in &mut self.counts {
-                *count /= 2;
+        let added = self.added.load(Relaxed) + 1;
+        self.added.store(added, Relaxed);
+        if added > self.counts.len() * 8 {
+            self.added.store(added / 2, Relaxed);
+            for count in &self.counts {
+                count.store(count.load(Relaxed) / 2, Relaxed);
             }
         }
     }
 
     fn estimate(&self, hash: u64) -> u8 {
-        self.places(hash).map(|place| self.counts[place]).into_iter().min().unwrap_or(0)
+        self.places(hash).map(|place| place.load(Relaxed)).into_iter().min().unwrap_or(0)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64 as Counter, AtomicUsize};
 
 use bytes::Bytes;
 
-use super::clock::Clock;
+use super::clock::{Clock, SHARD_SHIFT};
 use crate::{
     bugs::bug,
     expiry::{Hide, Stamp},
@@ -37,7 +37,7 @@ impl VersionTable {
     /// Before the commit `seq` can become visible.
     pub(crate) fn note(&self, hash: u64, seq: u64) {
         if !bug("no_cache_invalidation") {
-            self.0[hash as usize % self.0.len()].fetch_max(seq, Ordering::SeqCst);
+            self.slot(hash).fetch_max(seq, Ordering::SeqCst);
         }
     }
 
@@ -49,7 +49,12 @@ impl VersionTable {
     }
 
     fn newest(&self, hash: u64) -> u64 {
-        self.0[hash as usize % self.0.len()].load(Ordering::SeqCst)
+        self.slot(hash).load(Ordering::SeqCst)
+    }
+
+    /// There is a power of two of them.
+    fn slot(&self, hash: u64) -> &AtomicU64 {
+        &self.0[hash as usize & (self.0.len() - 1)]
     }
 }
 
@@ -110,7 +115,7 @@ impl DocumentCache {
         snapshot: u64,
         hide: &Hide,
     ) -> Option<Option<(u64, Bytes)>> {
-        let mut shard = self.shards[(hash >> 56) as usize % SHARDS].lock();
+        let shard = self.shards[(hash >> SHARD_SHIFT) as usize % SHARDS].lock();
         let found = shard.get(hash, |(ks, k)| *ks == keyspace && k == key);
         let fresh = found.filter(|d| d.seq <= snapshot && versions.newest(hash) <= d.loaded_at);
         let known = fresh.and_then(|d| {
@@ -133,7 +138,7 @@ impl DocumentCache {
         cached: impl FnOnce(Bytes) -> CachedDocument,
     ) {
         let weight = key.len() + json.len() + OVERHEAD;
-        let mut shard = self.shards[(hash >> 56) as usize % SHARDS].lock();
+        let mut shard = self.shards[(hash >> SHARD_SHIFT) as usize % SHARDS].lock();
         let before = shard.bytes();
         shard.insert(hash, weight, capacity / SHARDS, || {
             ((keyspace, Bytes::copy_from_slice(key)), cached(json.clone()))

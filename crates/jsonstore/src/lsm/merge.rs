@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What is done with an entry: its key, without the keyspace, its sequence number and its value.
-pub(crate) type VisitEntry<'a> = dyn FnMut(&[u8], u64, Value<'_>) -> Result<()> + 'a;
+pub(crate) type VisitEntry<'a> = dyn FnMut(&[u8], u64, Value) -> Result<()> + 'a;
 
 /// One sorted run of versions. Keys carry the keyspace in front iff `full` keys were asked for.
 #[derive(Debug)]

@@ -23,6 +23,7 @@ pub(crate) use self::{
     batch::Batch,
     compact::{GcRule, Output, OutputConfig, Plan, pick, plan_l0, run, segment_path},
     merge::{MergeIter, Source, VisitEntry},
+    one_run::in_keyspace,
 };
 
 pub(crate) const LEVELS: usize = 7;

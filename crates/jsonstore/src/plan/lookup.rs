@@ -20,14 +20,19 @@ use crate::{
     error::Result,
     index::BTreeIndex,
     key::prefix_end,
-    lsm::{Tree, VisitEntry},
+    lsm::{Tree, full_key, in_keyspace},
     query::{Comparing, Comparison, Param, Slot},
+    segment::VisitKey,
 };
 
 /// What has more rows is answered a batch at a time.
 const ROWS_MAX: usize = 256;
 /// After so many uses a route is chosen again: the documents may have changed.
 const USES_MAX: u32 = 1000;
+/// Room for one id as most are.
+const ID_BYTES: usize = 32;
+/// Room for both ends of a range of keys as most are.
+const KEY_BYTES: usize = 64;
 
 /// Versions and JSON texts of what was found.
 pub(crate) type Texts = Vec<(u64, Bytes)>;
@@ -35,8 +40,9 @@ pub(crate) type Texts = Vec<(u64, Bytes)>;
 /// Where to look.
 struct LookUp<'a> {
     index: &'a BTreeIndex,
+    /// The first key, and the first one behind it, with their keyspaces in front.
     from: &'a [u8],
-    to: Option<&'a [u8]>,
+    to: &'a [u8],
     is_backward: bool,
 }
 
@@ -59,8 +65,8 @@ impl LookUp<'_> {
         if !hide.is_nothing() {
             return Ok(None);
         }
-        let (mut ids, mut ends) = (Vec::with_capacity(64), Vec::with_capacity(wanted.min(128)));
-        self.visit((tree, *at), wanted, &mut |key, _, _| {
+        let (mut ids, mut ends) = (Vec::with_capacity(ID_BYTES), Vec::new());
+        self.visit((tree, *at), wanted, &mut |key| {
             ids.extend_from_slice(self.index.id_in(key)?);
             ends.push(ids.len());
             Ok(())
@@ -81,15 +87,17 @@ impl LookUp<'_> {
         &self,
         (tree, at): (&Tree, u64),
         limit: usize,
-        visit: &mut VisitEntry<'_>,
+        visit: &mut VisitKey<'_>,
     ) -> Result<()> {
         let keyspace = self.index.keyspace;
-        let range = (keyspace, self.from, self.to);
-        if !self.is_backward && tree.visit_one_run(range, at, limit, visit)?.is_some() {
+        let range = (self.from, self.to);
+        if !self.is_backward && tree.visit_one_run(keyspace, range, at, limit, visit)?.is_some() {
             return Ok(());
         }
-        let mut walk = Walk::new(tree, keyspace, self.from, self.to, at, self.is_backward)?;
-        walk.visit(limit, visit).map(|_| ())
+        let Some(from) = in_keyspace(keyspace, self.from) else { return Ok(()) };
+        let to = in_keyspace(keyspace, self.to);
+        let mut walk = Walk::new(tree, keyspace, from, to, at, self.is_backward)?;
+        walk.visit(limit, &mut |key, _, _| visit(key)).map(|_| ())
     }
 }
 
@@ -139,7 +147,8 @@ pub(crate) fn recalled(
     let Some((index, range)) = plan.single(query) else { return Ok(None) };
     let (from, to) = range.keys();
     let is_backward = plan.is_backward;
-    let look_up = LookUp { index, from: &from, to: to.as_deref(), is_backward };
+    let (from, to) = (full_key(index.keyspace, &from), full_end(index.keyspace, to.as_deref()));
+    let look_up = LookUp { index, from: &from, to: &to, is_backward };
     let found = look_up.run(core, keyspace, (query.skip, query.limit), &moment)?;
     Ok(found.map(|found| (found, plan)))
 }
@@ -196,8 +205,10 @@ impl Route {
 
     /// Whether it was chosen for this state, and not too often used since.
     pub(crate) fn is_good(&self, state: &CollectionState) -> bool {
-        let is_fresh = self.uses.fetch_add(1, Ordering::Relaxed) < USES_MAX;
-        is_fresh && self.generation == state.generation
+        // Threads at the same time may count as one.
+        let uses = self.uses.load(Ordering::Relaxed);
+        self.uses.store(uses.saturating_add(1), Ordering::Relaxed);
+        uses < USES_MAX && self.generation == state.generation
     }
 
     /// The name of the index that is enough, if one is.
@@ -226,13 +237,18 @@ impl Route {
         let Some(range) = single.range(values) else { return Ok(None) };
         let Some((from, to)) = range else { return Ok(Some(Vec::new())) };
         let is_backward = single.is_backward;
-        let look_up = LookUp { index, from: &from, to: to.as_deref(), is_backward };
+        let look_up = LookUp { index, from: &from, to: &to, is_backward };
         look_up.run(core, keyspace, part, moment)
     }
 }
 
-/// First key, and the first one behind it.
-type Keys = (Vec<u8>, Option<Vec<u8>>);
+/// First key, and the first one behind it, with their keyspaces in front.
+type Keys = (Vec<u8>, Vec<u8>);
+
+/// The first full key behind a range of a keyspace.
+fn full_end(keyspace: u32, to: Option<&[u8]>) -> Vec<u8> {
+    to.map_or_else(|| full_key(keyspace + 1, &[]), |to| full_key(keyspace, to))
+}
 
 impl Single {
     /// `None` if the range is not made from the values alone.
@@ -268,7 +284,8 @@ impl Single {
 
     /// The range for these values, which may be empty; `None` for values of which an index says less.
     fn range(&self, values: &[Param<'_>]) -> Option<Option<Keys>> {
-        let mut prefix = Vec::with_capacity(64);
+        let mut prefix = Vec::with_capacity(KEY_BYTES);
+        prefix.extend_from_slice(&self.index.keyspace.to_be_bytes());
         for (slot, is_inverted) in &self.equal {
             let from = prefix.len();
             slot.put_key(values, &mut prefix)?;
@@ -277,11 +294,12 @@ impl Single {
             }
         }
         let Some(ends) = &self.ends else {
-            let to = prefix_end(&prefix);
+            let to = prefix_end(&prefix)?;
             return Some(Some((prefix, to)));
         };
-        let range = ends.range(values)?;
-        Some(range.map(|range| range.within(&prefix).keys()))
+        let Some(range) = ends.range(values)? else { return Some(None) };
+        let (from, to) = range.within(&prefix).keys();
+        Some(Some((from, to?)))
     }
 }
 

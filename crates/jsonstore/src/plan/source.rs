@@ -50,7 +50,7 @@ impl Only {
     fn gather(&mut self, core: &Core, snapshot: u64) -> Result<u64> {
         let Self::ToGather(index, ranges) = self else { return Ok(0) };
         let (mut ids, mut ends) = (Vec::new(), Vec::new());
-        let mut one = |key: &[u8], _: u64, _: Value<'_>| {
+        let mut one = |key: &[u8], _: u64, _: Value| {
             ids.extend_from_slice(index.id_in(key)?);
             ends.push(ids.len());
             Ok(())
@@ -159,7 +159,7 @@ impl Source {
                 let mut rows = Rows::default();
                 // One piece of memory for all of them.
                 let (mut ids, mut ends) = (Vec::new(), Vec::new());
-                let mut one = |key: &[u8], _: u64, value: Value<'_>| {
+                let mut one = |key: &[u8], _: u64, value: Value| {
                     let id = index.id_in(key)?;
                     if hidden.contains(id)
                         || seen.as_ref().is_some_and(|seen| seen.contains(id))

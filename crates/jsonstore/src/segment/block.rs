@@ -11,7 +11,7 @@
 //! whole key behind what all of these have in common, and a u32, how many bytes that is. A search
 //! compares words that lie together instead of keys that do not.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, ops::ControlFlow};
 
 use bytes::Bytes;
 
@@ -345,6 +345,60 @@ fn search<'a>(parts: Parts<'a>, key: &[u8], seq: u64) -> Option<(Entry<'a>, Plac
     None
 }
 
+/// What a walk meets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WalkEntry<'a> {
+    pub(crate) full: &'a [u8],
+    /// Its key is another than that of the entry before.
+    pub(crate) is_new: bool,
+    pub(crate) seq: u64,
+    pub(crate) kind: ValueKind,
+}
+
+/// Visits the entries of a block from the first one at or after a key on, or all of them, until told to
+/// break. `key` is that of the entry before, and becomes that of the last one. `None` if the block is
+/// malformed.
+pub(crate) fn walk<B>(
+    block: &[u8],
+    from: Option<&[u8]>,
+    key: &mut Vec<u8>,
+    mut visit: impl FnMut(WalkEntry<'_>) -> ControlFlow<B>,
+) -> Option<ControlFlow<B>> {
+    let parts = Parts::of(block)?;
+    let mut place = Place { head: 0, value: parts.heads.len() };
+    let mut is_new = false;
+    let mut found = None;
+    if let Some(from) = from {
+        let Some((entry, behind)) = search(parts, from, u64::MAX) else {
+            return Some(ControlFlow::Continue(()));
+        };
+        // What it shares with the entry before it, that one shares with the target.
+        let shared = from.get(..entry.shared)?;
+        is_new = key.strip_prefix(shared) != Some(entry.suffix);
+        key.clear();
+        key.extend_from_slice(shared);
+        (found, place) = (Some(entry), behind);
+    }
+    loop {
+        let entry = match found.take() {
+            Some(entry) => entry,
+            None if place.head >= parts.heads.len() => return Some(ControlFlow::Continue(())),
+            None => {
+                let entry = parts.entry(&mut place)?;
+                is_new = key.get(entry.shared..)? != entry.suffix;
+                key.truncate(entry.shared);
+                entry
+            }
+        };
+        key.extend_from_slice(entry.suffix);
+        let Entry { seq, kind, .. } = entry;
+        let told = visit(WalkEntry { full: key, is_new, seq, kind });
+        if told.is_break() {
+            return Some(told);
+        }
+    }
+}
+
 /// A position in a block. `None` from any step means the block is not well-formed or at its end;
 /// checksums make the former a bug.
 #[derive(Debug, Clone)]
@@ -487,6 +541,9 @@ mod tests {
                         value: all.value_bytes(),
                     });
                     assert_eq!(find(&block, key.as_bytes(), seq), want, "{key} at {seq}");
+                    if seq == 10 {
+                        check_walk(&block, key.as_bytes(), &keys);
+                    }
                     let mut iter = BlockIter::new(block.clone()).unwrap();
                     assert_eq!(iter.seek(key.as_bytes(), seq), first);
                     if first.is_none() {
@@ -499,6 +556,32 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// A walk from a key on, behind one that ended at its first one, meets the rest.
+    fn check_walk(block: &[u8], from: &[u8], keys: &[(String, u64)]) {
+        let rest = keys.iter().filter(|(key, _)| key.as_bytes() >= from);
+        let want: Vec<(Vec<u8>, u64)> =
+            rest.map(|(key, seq)| (key.clone().into_bytes(), *seq)).collect();
+        let first = want.first().map(|(key, _)| key.clone()).unwrap_or_default();
+        for before in [first, b"before".to_vec()] {
+            let (mut key, mut last, mut met) = (before.clone(), before, Vec::new());
+            let walked = walk::<()>(block, Some(from), &mut key, |entry| {
+                assert_eq!(entry.is_new, entry.full != last);
+                assert_eq!(entry.kind, ValueKind::Raw);
+                last = entry.full.to_vec();
+                met.push((entry.full.to_vec(), entry.seq));
+                ControlFlow::Continue(())
+            });
+            assert_eq!(walked, Some(ControlFlow::Continue(())));
+            assert_eq!(met, want);
+            let mut count = 0;
+            let stopped = walk(block, None, &mut key, |_| {
+                count += 1;
+                if count == 7 { ControlFlow::Break(count) } else { ControlFlow::Continue(()) }
+            });
+            assert_eq!(stopped, Some(ControlFlow::Break(7)));
         }
     }
 
@@ -518,6 +601,10 @@ mod tests {
                 let mut bad = good.clone();
                 bad[at] = value;
                 let _ = find(&bad, &[1, 20], 3);
+                for from in [None, Some(&[1, 20][..])] {
+                    let go_on = |_: WalkEntry<'_>| ControlFlow::<()>::Continue(());
+                    let _ = walk(&bad, from, &mut Vec::new(), go_on);
+                }
                 let _ = rank(&Bytes::from(bad.clone()), &[1, 20], 3);
                 if let Some(mut iter) = BlockIter::new(Bytes::from(bad)) {
                     while iter.next().is_some() {}

@@ -173,7 +173,7 @@ impl<'a> SegmentBuilder<'a> {
         let raw = raw.ok_or_else(|| {
             Error::corrupt(self.path.display(), 0, "a value to be merged does not decompress")
         })?;
-        self.add(keyspace, key, seq, Some(&raw))
+        self.add(keyspace, key, seq, Some(raw.bytes()))
     }
 
     /// Counts an entry; returns its key with the keyspace in front.

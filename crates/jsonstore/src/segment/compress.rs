@@ -184,31 +184,40 @@ pub(crate) fn compress(
 
 /// A value as whoever looks for it meets it.
 #[derive(Debug)]
-pub(crate) enum Value<'a> {
+pub(crate) enum Value {
     /// In memory that lives on.
     Shared(Bytes),
     /// In memory that the next value takes.
-    Borrowed(&'a [u8]),
+    Expanded(Scratch),
 }
 
-impl Value<'_> {
+impl Value {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Shared(bytes) => bytes,
-            Self::Borrowed(bytes) => bytes,
+            Self::Expanded(Scratch(bytes)) => bytes,
         }
     }
 
     pub(crate) fn into_bytes(self) -> Bytes {
         match self {
             Self::Shared(bytes) => bytes,
-            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Expanded(scratch) => Bytes::copy_from_slice(&scratch.0),
         }
     }
 }
 
-fn into_bytes(value: Value<'_>) -> Bytes {
-    value.into_bytes()
+/// Memory that a thread has for one value at a time, and gets back.
+#[derive(Debug)]
+pub(crate) struct Scratch(Vec<u8>);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.0);
+        bytes.truncate(SCRATCH_BYTES_MAX);
+        bytes.shrink_to(SCRATCH_BYTES_MAX);
+        SCRATCH.set(bytes);
+    }
 }
 
 /// The inverse, for the two kinds that are not stored as they are. Never allocates more than `limit`.
@@ -217,30 +226,15 @@ pub(crate) fn decompress(
     packed: &[u8],
     dictionary: Option<&Dictionary>,
     limit: usize,
-) -> Option<Bytes> {
-    decompressed(kind, packed, dictionary, limit, into_bytes)
-}
-
-/// What `take` makes of a value that is decompressed.
-pub(crate) fn decompressed<T>(
-    kind: ValueKind,
-    packed: &[u8],
-    dictionary: Option<&Dictionary>,
-    limit: usize,
-    take: impl FnOnce(Value<'_>) -> T,
-) -> Option<T> {
+) -> Option<Value> {
     let mut reader = Reader::new(packed);
     let raw_len = reader.length().filter(|len| *len <= limit)?;
     let body = packed.get(reader.position()..)?;
     match (kind, dictionary.map(|d| &d.coder)) {
         (ValueKind::Coded, Some(Coder::Symbols(table))) => {
-            let mut scratch = SCRATCH.take();
-            let taken =
-                table.expand(body, raw_len, &mut scratch).map(|()| take(Value::Borrowed(&scratch)));
-            scratch.truncate(SCRATCH_BYTES_MAX);
-            scratch.shrink_to(SCRATCH_BYTES_MAX);
-            SCRATCH.set(scratch);
-            taken
+            let mut scratch = Scratch(SCRATCH.take());
+            table.expand(body, raw_len, &mut scratch.0)?;
+            Some(Value::Expanded(scratch))
         }
         (ValueKind::Compressed, coder) => {
             let mut raw: Vec<u8> = Vec::with_capacity(raw_len);
@@ -250,7 +244,7 @@ pub(crate) fn decompressed<T>(
                 }
                 _ => context.decompress(&mut raw, body),
             });
-            (len.ok()? == raw_len).then(|| take(Value::Shared(Bytes::from(raw))))
+            (len.ok()? == raw_len).then(|| Value::Shared(Bytes::from(raw)))
         }
         _ => None,
     }
@@ -285,7 +279,7 @@ mod tests {
     fn round_trip(value: &[u8], dictionary: Option<&Dictionary>, want: ValueKind) -> usize {
         let mut packed = Vec::new();
         assert_eq!(compress(value, dictionary, &mut packed), want);
-        let back = |limit| decompress(want, &packed, dictionary, limit);
+        let back = |limit| decompress(want, &packed, dictionary, limit).map(Value::into_bytes);
         assert_eq!(back(1 << 20).as_deref(), Some(value));
         assert_eq!(back(10), None, "the limit holds");
         packed.len()
@@ -329,9 +323,9 @@ mod tests {
         let zstd = Dictionary::train(&samples(&others)).unwrap();
         let mut packed = Vec::new();
         assert_eq!(compress(&documents[0], Some(&symbols), &mut packed), ValueKind::Coded);
-        assert_eq!(decompress(ValueKind::Coded, &packed, Some(&zstd), 1 << 20), None);
-        assert_eq!(decompress(ValueKind::Coded, &packed, None, 1 << 20), None);
-        assert_eq!(decompress(ValueKind::Raw, &packed, Some(&symbols), 1 << 20), None);
+        assert!(decompress(ValueKind::Coded, &packed, Some(&zstd), 1 << 20).is_none());
+        assert!(decompress(ValueKind::Coded, &packed, None, 1 << 20).is_none());
+        assert!(decompress(ValueKind::Raw, &packed, Some(&symbols), 1 << 20).is_none());
         let damaged = [SYMBOLS_MAGIC.as_slice(), &[3, 9, 1]].concat();
         assert!(matches!(Dictionary::from_bytes(damaged).coder, Coder::Zstd { .. }));
     }

@@ -122,7 +122,7 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
         };
         let value = match is_packed {
             true => Some(data.value()),
-            false => self.segment.value(data.kind, data.value_bytes(), || data.value())?,
+            false => self.value()?.map(Value::into_bytes),
         };
         Ok(Some(Entry { key, seq, value, packed }))
     }
@@ -147,19 +147,19 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
         self.data.as_ref().map(|data| (&data.key[..], data.seq))
     }
 
-    /// Visits the value of that entry.
-    pub(crate) fn value_to<T>(&self, take: impl FnOnce(Option<Value<'_>>) -> T) -> Result<T> {
-        let Some(data) = &self.data else { return Ok(take(None)) };
-        self.segment.value_to(data.kind, data.value_bytes(), || data.value(), take)
+    /// The value of that entry, unless it is a deletion.
+    fn value(&self) -> Result<Option<Value>> {
+        let Some(data) = &self.data else { return Ok(None) };
+        self.segment.value(data.kind, data.value_bytes(), || data.value())
     }
 
-    /// Visits the entry it stands on, with its key in the keyspace, if that is the newest version in a snapshot of a key
-    /// other than `last`, and exists. `last` is that key from then on.
+    /// Visits the entry it stands on, with its key in the keyspace, if that is the newest version in a
+    /// snapshot of a key other than `last`, and exists. `last` is that key from then on.
     pub(crate) fn visit_newest<T>(
         &self,
         snapshot: u64,
         last: &mut Vec<u8>,
-        visit: impl FnOnce(&[u8], u64, Value<'_>) -> T,
+        visit: impl FnOnce(&[u8], u64, Value) -> T,
     ) -> Result<Option<T>> {
         let Some((full, seq)) = self.at() else { return Ok(None) };
         // Older versions of the same key are of no interest.
@@ -169,7 +169,7 @@ impl<S: std::ops::Deref<Target = Segment>> SegmentIter<S> {
         last.clear();
         last.extend_from_slice(full);
         let key = full.get(4..).unwrap_or_default();
-        self.value_to(|value| value.map(|value| visit(key, seq, value)))
+        Ok(self.value()?.map(|value| visit(key, seq, value)))
     }
 
     fn next_data(&mut self) -> Result<Option<BlockIter>> {

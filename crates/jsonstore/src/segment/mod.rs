@@ -11,6 +11,7 @@ mod compress;
 mod fence;
 mod filter;
 mod iter;
+mod range;
 mod read;
 mod symbols;
 
@@ -20,6 +21,7 @@ pub(crate) use self::{
     build::{SegmentBuilder, SegmentInfo},
     compress::{Dictionaries, Packed, Value},
     iter::SegmentIter,
+    range::{RangeKeys, VisitKey},
     read::{Probe, Segment, Visit, keyspace_of},
 };
 

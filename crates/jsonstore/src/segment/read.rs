@@ -14,7 +14,7 @@ use super::{
     FOOTER, HEADER, Handle, MAGIC, VERSION,
     block::{self, BlockIter, ValueKind},
     build::SegmentInfo,
-    compress::{Dictionaries, Dictionary, Value, decompressed},
+    compress::{Dictionaries, Dictionary, Value, decompress},
     fence::Fence,
     filter::Filter,
     iter::SegmentIter,
@@ -86,7 +86,7 @@ type Pinned = Option<(u64, Bytes)>;
 
 /// What is done with a version that was found: its sequence number, and its value unless it was
 /// deleted.
-pub(crate) type Visit<'a> = dyn FnMut(&Probe<'_>, u64, Option<Value<'_>>) -> Result<()> + 'a;
+pub(crate) type Visit<'a> = dyn FnMut(&Probe<'_>, u64, Option<Value>) -> Result<()> + 'a;
 
 /// A key that is looked for.
 #[derive(Debug, Clone, Copy)]
@@ -171,15 +171,24 @@ impl Segment {
         }
         let handle = self.find(open, probe.full, snapshot, &mut None)?;
         let Some(handle) = handle else { return Ok(()) };
-        let block = self.block(open, kind::DATA, handle)?;
-        let ends =
-            [block.get(..SEARCHED_BYTES).unwrap_or(&block), &block[block.len().max(1) - 1..]];
-        touch(ends.into_iter());
-        let found = block::find(&block, probe.full, snapshot);
-        let Some(found) = found.filter(|found| found.is_exact) else { return Ok(()) };
+        let found = self.in_block(open, kind::DATA, handle, |block| {
+            touch_ends(block);
+            let found = block::find(block, probe.full, snapshot).filter(|found| found.is_exact)?;
+            let shared = || block.slice_ref(found.value);
+            let value = match found.kind {
+                // Which may be long: not while others wait.
+                ValueKind::Compressed => Err(shared()),
+                kind => Ok(self.value(kind, found.value, shared)),
+            };
+            Some((found.seq, value))
+        })?;
+        let Some((seq, value)) = found else { return Ok(()) };
+        let value = match value {
+            Ok(value) => value?,
+            Err(packed) => self.value(ValueKind::Compressed, &packed, Bytes::new)?,
+        };
         probe.is_found = true;
-        let take = |value: Option<Value<'_>>| visit(probe, found.seq, value);
-        self.value_to(found.kind, found.value, || block.slice_ref(found.value), take)?
+        visit(probe, seq, value)
     }
 
     /// The blocks that keys may be in, which were not found yet.
@@ -234,8 +243,8 @@ impl Segment {
             let Some(found) = found else { continue };
             let probe = &mut window[*at];
             probe.is_found = true;
-            let take = |value: Option<Value<'_>>| visit(probe, found.seq, value);
-            self.value_to(found.kind, found.value, || block.slice_ref(found.value), take)??;
+            let value = self.value(found.kind, found.value, || block.slice_ref(found.value))?;
+            visit(probe, found.seq, value)?;
         }
         Ok(())
     }
@@ -298,31 +307,21 @@ impl Segment {
         Ok(self.info.bytes)
     }
 
+    /// The value that is stored like this, unless it is a deletion; `shared` is what is stored.
     pub(super) fn value(
         &self,
         kind: ValueKind,
         stored: &[u8],
         shared: impl FnOnce() -> Bytes,
-    ) -> Result<Option<Bytes>> {
-        self.value_to(kind, stored, shared, |value| value.map(Value::into_bytes))
-    }
-
-    /// What `take` makes of a value that is stored like this.
-    pub(super) fn value_to<T>(
-        &self,
-        kind: ValueKind,
-        stored: &[u8],
-        shared: impl FnOnce() -> Bytes,
-        take: impl FnOnce(Option<Value<'_>>) -> T,
-    ) -> Result<T> {
+    ) -> Result<Option<Value>> {
         match kind {
-            ValueKind::Deleted => Ok(take(None)),
-            ValueKind::Raw => Ok(take(Some(Value::Shared(shared())))),
+            ValueKind::Deleted => Ok(None),
+            ValueKind::Raw => Ok(Some(Value::Shared(shared()))),
             ValueKind::Compressed | ValueKind::Coded => {
                 let dictionary = self.open()?.dictionary.as_deref();
-                let take = |value: Value<'_>| take(Some(value));
-                decompressed(kind, stored, dictionary, VALUE_BYTES_MAX, take)
-                    .ok_or_else(|| Error::corrupt(&self.name, 0, "a value does not decompress"))
+                let value = decompress(kind, stored, dictionary, VALUE_BYTES_MAX);
+                let bad = || Error::corrupt(&self.name, 0, "a value does not decompress");
+                value.map(Some).ok_or_else(bad)
             }
         }
     }
@@ -415,9 +414,34 @@ impl Segment {
         if let Some(map) = &open.map {
             return self.mapped_block(map, kind, handle);
         }
-        if let Some(block) = self.cache.get(self.info.number, handle.offset) {
-            return Ok(block);
+        match self.cache.get(self.info.number, handle.offset) {
+            Some(block) => Ok(block),
+            None => self.fetched_block(open, kind, handle),
         }
+    }
+
+    /// What `read` makes of a block where it lies. Others may have to wait for it: it must not take
+    /// long, and not ask for another block.
+    #[inline]
+    pub(super) fn in_block<T>(
+        &self,
+        open: &Open,
+        kind: u8,
+        handle: Handle,
+        read: impl FnOnce(&Bytes) -> T,
+    ) -> Result<T> {
+        if let Some(map) = &open.map {
+            return Ok(read(&self.mapped_block(map, kind, handle)?));
+        }
+        match self.cache.read(self.info.number, handle.offset, read) {
+            Ok(done) => Ok(done),
+            Err(read) => Ok(read(&self.fetched_block(open, kind, handle)?)),
+        }
+    }
+
+    /// A block that the cache does not have.
+    #[cold]
+    fn fetched_block(&self, open: &Open, kind: u8, handle: Handle) -> Result<Bytes> {
         let block = self.read_block(&*open.file, open.cipher.as_ref(), kind, handle)?;
         self.cache.insert(self.info.number, handle.offset, block.clone());
         Ok(block)
@@ -467,7 +491,7 @@ impl Segment {
 
     /// What a value is that is stored like this.
     pub(super) fn stored_value(&self, kind: ValueKind, stored: &Bytes) -> Result<Option<Bytes>> {
-        self.value(kind, stored, || stored.clone())
+        Ok(self.value(kind, stored, || stored.clone())?.map(Value::into_bytes))
     }
 
     pub(super) fn bad_block(&self, kind: u8) -> Error {
@@ -639,6 +663,12 @@ impl Drop for Segment {
 fn touch<'a>(pieces: impl Iterator<Item = &'a [u8]>) {
     let lines = |piece: &'a [u8]| piece.iter().step_by(CACHE_LINE);
     std::hint::black_box(pieces.flat_map(lines).fold(0_u8, |all, byte| all ^ byte));
+}
+
+/// The same of what a search in a block mostly looks at.
+pub(super) fn touch_ends(block: &[u8]) {
+    let ends = [block.get(..SEARCHED_BYTES).unwrap_or(block), &block[block.len().max(1) - 1..]];
+    touch(ends.into_iter());
 }
 
 /// The keyspace in front of a full key.
