@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use serde_json::Value;
 
 use super::{Collection, Document, Find};
@@ -42,6 +42,9 @@ pub struct Prepared {
     template: Arc<Template>,
     route: Arc<ArcSwapOption<Route>>,
 }
+
+/// How a query was answered, without having been counted.
+type KnownRoute = Guard<Option<Arc<Route>>>;
 
 impl Collection {
     /// A query whose filter has parameters, `{"$param": 0}` and so on: each stands for the value of a
@@ -122,16 +125,18 @@ impl Prepared {
         let found = store.observed(
             &self.collection,
             |keyspace, view| self.look_up(keyspace, view, limit, values),
-            |(found, route)| self.trace(limit, values, found, route),
+            |(found, route)| self.trace(limit, values, found, route.as_deref()),
         )?;
         if let Some((found, _)) = found {
             return Ok(found.into_iter().map(|(rev, json)| Document { rev, json }).collect());
         }
         let find = self.find(values)?;
-        match limit {
-            Some(limit) => find.limit(limit).collect().await,
-            None => find.collect().await,
-        }
+        let find = match limit {
+            Some(limit) => find.limit(limit),
+            None => find,
+        };
+        // In memory of its own, so that the future of the usual case is small.
+        Box::pin(find.collect()).await
     }
 
     fn look_up(
@@ -140,27 +145,25 @@ impl Prepared {
         view: View,
         limit: Option<u64>,
         values: &[Param<'_>],
-    ) -> Result<Option<(Texts, Arc<Route>)>> {
+    ) -> Result<Option<(Texts, KnownRoute)>> {
         let core = self.collection.core();
         // What is in the state of this moment, the flags of the indexes have said before.
         let moment = core.moment(view)?;
         let states = core.states.load();
         let Some(state) = states.get(&keyspace) else { return Ok(None) };
-        let known = self.route.load_full().filter(|route| route.is_good(state));
-        let route = match known {
-            Some(route) => route,
-            None => {
-                let filter = self.template.filter(values)?;
-                let query = Query { filter, ..self.query.clone() };
-                let comparings = self.template.comparings.as_deref();
-                let place = (keyspace, moment.1);
-                let route = Arc::new(Route::choose(core, state, place, &query, comparings)?);
-                self.route.store(Some(Arc::clone(&route)));
-                route
-            }
-        };
+        let mut known = self.route.load();
+        if known.as_ref().is_none_or(|route| !route.is_good(state)) {
+            let filter = self.template.filter(values)?;
+            let query = Query { filter, ..self.query.clone() };
+            let comparings = self.template.comparings.as_deref();
+            let place = (keyspace, moment.1);
+            let route = Arc::new(Route::choose(core, state, place, &query, comparings)?);
+            self.route.store(Some(Arc::clone(&route)));
+            known = Guard::from_inner(Some(route));
+        }
+        let Some(route) = &*known else { return Ok(None) };
         let found = route.answer(core, keyspace, (self.query.skip, limit), values, &moment)?;
-        Ok(found.map(|found| (found, route)))
+        Ok(found.map(|found| (found, known)))
     }
 
     /// For the log of slow queries.
@@ -169,11 +172,12 @@ impl Prepared {
         limit: Option<u64>,
         values: &[Param<'_>],
         found: &Texts,
-        route: &Route,
+        route: Option<&Route>,
     ) -> Trace {
         let filter = self.template.filter(values).unwrap_or_default();
         let shape = Query { filter, limit, ..self.query.clone() }.described();
-        let plan = format!("index {:?}, prepared", route.index().unwrap_or_default());
+        let index = route.and_then(Route::index).unwrap_or_default();
+        let plan = format!("index {index:?}, prepared");
         Trace::of_look_up(shape, plan, found.len() as u64)
     }
 

@@ -28,9 +28,9 @@ thread_local! {
 /// The JSON text of a document, in memory of just its size.
 pub(super) fn printed(value: &[u8]) -> Result<Bytes> {
     SCRATCH.with_borrow_mut(|scratch| {
-        scratch.clear();
-        jb1::print(value, scratch)?;
-        let json = Bytes::copy_from_slice(scratch);
+        let len = jb1::print_over(value, scratch)?;
+        let json = Bytes::copy_from_slice(&scratch[..len]);
+        scratch.truncate(SCRATCH_BYTES_MAX);
         scratch.shrink_to(SCRATCH_BYTES_MAX);
         Ok(json)
     })

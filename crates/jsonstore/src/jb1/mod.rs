@@ -22,7 +22,7 @@ use crate::codec::{Reader, put_varint};
 
 pub(crate) use self::{
     parse::{escape, from_value, parse, put_string},
-    print::print,
+    print::{print, print_over},
 };
 pub use crate::query::Update;
 pub(crate) use crate::query::{apply, with_first_member};

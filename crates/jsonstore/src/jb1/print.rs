@@ -12,14 +12,28 @@ const DEPTH_MAX: usize = 200;
 /// Appends the value as compact JSON.
 pub(crate) fn print(value: &[u8], out: &mut Vec<u8>) -> Result<(), DocumentError> {
     let from = out.len();
+    let (end, printed) = print_at(value, out, from);
+    out.truncate(end);
+    printed
+}
+
+/// Writes the value as compact JSON over what is there, and says how long it is. What is behind it
+/// stays: memory that is used again and again is not cleared each time.
+pub(crate) fn print_over(value: &[u8], out: &mut Vec<u8>) -> Result<usize, DocumentError> {
+    let (end, printed) = print_at(value, out, 0);
+    printed.map(|()| end)
+}
+
+fn print_at(value: &[u8], out: &mut Vec<u8>, from: usize) -> (usize, Result<(), DocumentError>) {
     // Few documents are longer as text.
-    out.resize(from + value.len() + value.len() / 8 + SLACK, 0);
+    let len = from + value.len() + value.len() / 8 + SLACK;
+    if out.len() < len {
+        out.resize(len, 0);
+    }
     let mut printer = Printer { out, at: from };
     let mut reader = Reader::new(value);
-    let printed = printer.put(&mut reader, 0);
-    let end = printer.at;
-    out.truncate(end);
-    printed.filter(|()| reader.is_empty()).ok_or(DocumentError::Malformed)
+    let printed = printer.put(&mut reader, 0).filter(|()| reader.is_empty());
+    (printer.at, printed.ok_or(DocumentError::Malformed))
 }
 
 /// Writes at `at`; what lies behind is overwritten or cut off.
