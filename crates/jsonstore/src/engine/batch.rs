@@ -91,7 +91,7 @@ impl Core {
             }
             all.push(cached.flatten());
         }
-        let capacity = self.document_cache_bytes();
+        let capacity = self.document_cache_bytes(tree);
         tree.find(&batch, at, &mut |probe, seq, value| {
             let Some(value) = value else { return Ok(()) };
             let Some(stamp) = hide.admit(value.bytes()) else { return Ok(()) };

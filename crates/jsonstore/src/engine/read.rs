@@ -167,21 +167,20 @@ impl Core {
             Ok(())
         })?;
         let Some((seq, stamp, json)) = found else { return Ok(None) };
-        let capacity = self.document_cache_bytes();
+        let capacity = self.document_cache_bytes(tree);
         let cached = |json: Bytes| CachedDocument { seq, loaded_at: at, stamp, json };
         self.documents.insert(keyspace, key, hash, &json, capacity, cached);
         Ok(Some((seq, json)))
     }
 
     /// What memtables and blocks leave of the budget for documents.
-    pub(super) fn document_cache_bytes(&self) -> usize {
-        self.room_for_caches().saturating_sub(self.blocks.bytes())
+    pub(super) fn document_cache_bytes(&self, tree: &Tree) -> usize {
+        self.room_for_caches(tree).saturating_sub(self.blocks.bytes())
     }
 
     /// What memtables leave of the budget; a fifth of it in any case, however far behind the flush is.
-    fn room_for_caches(&self) -> usize {
+    fn room_for_caches(&self, tree: &Tree) -> usize {
         let budget = self.options.memory_budget;
-        let tree = self.tree();
         let tables: usize = tree.frozen.iter().chain([&tree.active]).map(|t| t.bytes()).sum();
         // What is written until the next look, and no more than it does any good.
         let margin = budget / 32;
@@ -190,7 +189,7 @@ impl Core {
 
     /// Caches make room for memtables that wait to be flushed: documents first, then blocks.
     pub(super) fn balance_memory(&self) {
-        let room = self.room_for_caches();
+        let room = self.room_for_caches(&self.tree());
         self.documents.shrink(room.saturating_sub(self.blocks.bytes()));
         if self.blocks.bytes() > room {
             self.blocks.shrink(room);
