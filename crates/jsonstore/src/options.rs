@@ -48,9 +48,11 @@ pub struct Options {
     pub read_only: bool,
     /// Encrypts everything. Must be the same at every opening. Default: none.
     pub key: Option<MasterKey>,
-    /// Caches and memtables together: at most half for blocks, 25 % for a memtable, the rest for
-    /// documents. While memtables wait to be flushed, caches shrink, down to a fifth. Flushes,
-    /// compactions and bulk loads have some megabytes of their own besides. Default: 128 MiB.
+    /// Caches and memtables together: at most half for blocks and for the filters and indexes of segments,
+    /// 25 % for a memtable, the rest for documents. Filters, 1.25 bytes for each document and each entry
+    /// of an index, stay when they take more than their part. While memtables wait to be flushed, caches
+    /// shrink, down to a fifth. Flushes, compactions and bulk loads have some megabytes of their own
+    /// besides. Default: 128 MiB.
     pub memory_budget: usize,
     /// Segments are mapped into memory, and about this much of them stays there. It needs the feature
     /// `mmap` and a store without a key. A medium that fails under a mapping kills the process, as

@@ -95,7 +95,7 @@ fn phase(what: &str, store: &Store, baseline: usize, work: impl FnOnce()) -> usi
     let (real, said) = (ALLOCATED.load(Relaxed) - baseline, accounted(store));
     println!("{what}: peak {peak}, then {said} accounted for, {real} allocated");
     assert!(real <= BUDGET / 100 * 105, "{what}: {real} of {BUDGET} allocated");
-    // Indexes and filters of segments, and what the work at hand takes, are accounted for by nobody.
+    // Indexes and filters of segments, for which caches make room, and what the work at hand takes come besides.
     assert!(difference <= BUDGET / 100 * 8, "{what}: {real} allocated, {said} accounted for");
     said
 }

@@ -13,6 +13,8 @@ use super::{
 const SHARDS: usize = 16;
 /// Fences take at most one of so many parts of what blocks may take.
 const FENCES_SHARE: usize = 8;
+/// Blocks keep at least one of so many parts, however much open segments hold.
+const BLOCKS_SHARE: usize = 4;
 /// What a cached block costs beyond its bytes.
 const OVERHEAD: usize = 96;
 
@@ -23,6 +25,8 @@ pub(crate) struct BlockCache {
     bytes: AtomicUsize,
     /// Tables of open segments that say where their blocks are; they go with these only.
     fences: AtomicUsize,
+    /// What open segments hold besides: indexes of index blocks, and filters.
+    tops: AtomicUsize,
     /// For what is mapped, there is nothing to hold here.
     pub(crate) maps: MapBudget,
     pub(crate) hits: AtomicU64,
@@ -39,14 +43,19 @@ impl BlockCache {
             capacity,
             bytes: AtomicUsize::new(0),
             fences: AtomicUsize::new(0),
+            tops: AtomicUsize::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
     }
 
-    /// Of blocks and fences.
+    /// Of blocks, and of what open segments hold.
     pub(crate) fn bytes(&self) -> usize {
-        self.block_bytes() + self.fences.load(Relaxed)
+        self.block_bytes() + self.held()
+    }
+
+    fn held(&self) -> usize {
+        self.fences.load(Relaxed) + self.tops.load(Relaxed)
     }
 
     /// Of blocks alone.
@@ -67,9 +76,17 @@ impl BlockCache {
         self.fences.fetch_sub(bytes, Relaxed);
     }
 
-    /// What fences leave of so many bytes, for one shard.
+    pub(crate) fn note_top(&self, bytes: usize) {
+        self.tops.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn forget_top(&self, bytes: usize) {
+        self.tops.fetch_sub(bytes, Relaxed);
+    }
+
+    /// What open segments leave of so many bytes, for one shard.
     fn shard_capacity(&self, capacity: usize) -> usize {
-        capacity.saturating_sub(self.fences.load(Relaxed)) / SHARDS
+        capacity.saturating_sub(self.held()).max(capacity / BLOCKS_SHARE) / SHARDS
     }
 
     /// What `read` makes of a block where it lies, or `read` again if the block is not here. Nobody
@@ -167,4 +184,34 @@ fn hash(segment: u64, offset: u64) -> u64 {
     let mixed =
         (segment.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ offset).wrapping_mul(0xD6E8_FEB8_6659_FD93);
     mixed ^ mixed >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_make_room_for_what_segments_hold() {
+        const CAPACITY: usize = 1 << 20;
+        let cache = BlockCache::new(CAPACITY, 0);
+        let fill = || {
+            for offset in 0..2000 {
+                cache.insert(1, offset * 4096, Bytes::from(vec![0; 4096]));
+            }
+        };
+        // A shard that is full has no room for one more block.
+        let slack = SHARDS * (4096 + OVERHEAD);
+        fill();
+        assert!((CAPACITY - slack..=CAPACITY).contains(&cache.bytes()));
+        cache.note_top(CAPACITY / 2);
+        fill();
+        assert!((CAPACITY - slack..=CAPACITY).contains(&cache.bytes()));
+        assert!(cache.block_bytes() <= CAPACITY / 2);
+        cache.note_top(CAPACITY);
+        fill();
+        assert!((CAPACITY / 4 - slack..=CAPACITY / 4).contains(&cache.block_bytes()));
+        cache.forget_top(CAPACITY / 2 * 3);
+        fill();
+        assert!((CAPACITY - slack..=CAPACITY).contains(&cache.block_bytes()));
+    }
 }

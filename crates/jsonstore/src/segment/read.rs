@@ -65,6 +65,13 @@ pub(super) struct Open {
     finds: AtomicU32,
 }
 
+impl Open {
+    /// What this holds as long as the segment is there.
+    fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.top.len() + self.filter.0.len()
+    }
+}
+
 /// A fence is made when so many keys were looked for: whoever opens a store for a few reads no more
 /// than these need. If there is no room for it, that is asked again after as many.
 const FINDS_WITHOUT_FENCE: u32 = 64;
@@ -541,7 +548,10 @@ impl Segment {
             return Ok(open);
         }
         let fresh = self.open_now()?;
-        Ok(self.open.get_or_init(|| fresh))
+        Ok(self.open.get_or_init(|| {
+            self.cache.note_top(fresh.held_bytes());
+            fresh
+        }))
     }
 
     fn open_now(&self) -> Result<Open> {
@@ -647,8 +657,11 @@ impl Drop for Segment {
         if let Some(map) = self.map() {
             map.forget(&self.cache.maps);
         }
-        if let Some(fence) = self.open.get().and_then(|open| open.fence.get()) {
-            self.cache.forget_fence(fence.bytes());
+        if let Some(open) = self.open.get() {
+            self.cache.forget_top(open.held_bytes());
+            if let Some(fence) = open.fence.get() {
+                self.cache.forget_fence(fence.bytes());
+            }
         }
         if self.superseded.load(Relaxed) {
             self.cache.forget(self.info.number);
