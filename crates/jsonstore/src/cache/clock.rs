@@ -14,6 +14,8 @@ pub(super) const SHARD_SHIFT: u32 = 36;
 const USES_MAX: u8 = 3;
 /// How far a sketch counts.
 const COUNT_MAX: u8 = 15;
+/// Newcomers that are compared with the same item.
+const CHALLENGERS_MAX: u8 = 8;
 /// As many are looked for at once.
 const GET_AT_ONCE: usize = 16;
 
@@ -52,6 +54,17 @@ pub(crate) struct Clock<K, V> {
     hand: usize,
     bytes: usize,
     sketch: Option<Sketch>,
+    champion: Option<Champion>,
+}
+
+/// Who was worth more than a newcomer: the next ones are compared with it, too, of which nothing has
+/// to be looked at for that.
+#[derive(Debug, Clone, Copy)]
+struct Champion {
+    at: usize,
+    estimate: u8,
+    /// How many more, so that nobody stays because of one frequent item.
+    rest: u8,
 }
 
 impl<K, V> Clock<K, V> {
@@ -65,6 +78,7 @@ impl<K, V> Clock<K, V> {
             hand: 0,
             bytes: 0,
             sketch: counters.map(Sketch::new),
+            champion: None,
         }
     }
 
@@ -176,6 +190,7 @@ impl<K, V> Clock<K, V> {
         self.slots.retain(|slot| slot.item.is_some());
         self.slots.shrink_to_fit();
         self.free = Vec::new();
+        self.champion = None;
         self.hand = 0;
         let places = self.slots.iter().enumerate().map(|(at, slot)| (slot.hash, at as u32));
         self.map = places.collect();
@@ -193,17 +208,26 @@ impl<K, V> Clock<K, V> {
     fn make_room(&mut self, hash: u64, weight: usize, capacity: usize) -> bool {
         let mut asked = false;
         while self.bytes + weight > capacity {
-            let at = self.advance();
-            let slot = &mut self.slots[at];
-            if slot.item.is_none() {
-                continue;
+            let champion = self.champion.take();
+            let at = champion.map_or_else(|| self.advance(), |champion| champion.at);
+            if !asked && let Some(champion) = champion {
+                asked = true;
+                let estimate = self.sketch.as_ref().map_or(0, |sketch| sketch.estimate(hash));
+                if estimate <= champion.estimate {
+                    let rest = champion.rest.checked_sub(1);
+                    self.champion = rest.map(|rest| Champion { rest, ..champion });
+                    return false;
+                }
             }
-            if slot.was_used() {
+            let slot = &mut self.slots[at];
+            if slot.item.is_none() || slot.was_used() {
                 continue;
             }
             if !asked && let Some(sketch) = &self.sketch {
                 asked = true;
-                if sketch.estimate(hash) <= sketch.estimate(slot.hash) {
+                let estimate = sketch.estimate(slot.hash);
+                if sketch.estimate(hash) <= estimate {
+                    self.champion = Some(Champion { at, estimate, rest: CHALLENGERS_MAX - 2 });
                     return false;
                 }
             }
@@ -229,6 +253,7 @@ impl<K, V> Clock<K, V> {
     }
 
     fn evict(&mut self, at: usize) {
+        self.champion = None;
         let slot = &mut self.slots[at];
         if slot.item.take().is_some() {
             self.map.remove(&slot.hash);

@@ -13,6 +13,8 @@ pub(super) struct Fence {
     /// How many bytes all keys have in common, and the eight behind these of each.
     skip: usize,
     words: Vec<u64>,
+    /// Apart from what is seldom looked at, so that more of them stay near.
+    handles: Vec<Handle>,
     lasts: Vec<Last>,
     /// One after the other.
     keys: Vec<u8>,
@@ -24,13 +26,12 @@ struct Last {
     /// Where its key ends in `keys`.
     end: usize,
     seq: u64,
-    handle: Handle,
 }
 
 impl Fence {
     /// Of entries in their order: keys, sequence numbers, and the blocks they are the last of.
     pub(super) fn builder() -> Builder {
-        Builder { lasts: Vec::new(), keys: Vec::new() }
+        Builder { handles: Vec::new(), lasts: Vec::new(), keys: Vec::new() }
     }
 
     /// The block that would hold the target, by its place.
@@ -58,11 +59,12 @@ impl Fence {
     }
 
     pub(super) fn handle(&self, place: usize) -> Option<Handle> {
-        self.lasts.get(place).map(|last| last.handle)
+        self.handles.get(place).copied()
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.words.capacity() * size_of::<u64>()
+            + self.handles.capacity() * size_of::<Handle>()
             + self.lasts.capacity() * size_of::<Last>()
             + self.keys.capacity()
     }
@@ -81,6 +83,7 @@ fn key<'a>(lasts: &[Last], keys: &'a [u8], place: usize) -> Option<&'a [u8]> {
 }
 
 pub(super) struct Builder {
+    handles: Vec<Handle>,
     lasts: Vec<Last>,
     keys: Vec<u8>,
 }
@@ -88,19 +91,21 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn add(&mut self, key: &[u8], seq: u64, handle: Handle) {
         self.keys.extend_from_slice(key);
-        self.lasts.push(Last { end: self.keys.len(), seq, handle });
+        self.handles.push(handle);
+        self.lasts.push(Last { end: self.keys.len(), seq });
     }
 
     pub(super) fn finish(mut self) -> Fence {
+        self.handles.shrink_to_fit();
         self.lasts.shrink_to_fit();
         self.keys.shrink_to_fit();
-        let (lasts, keys) = (self.lasts, self.keys);
+        let Self { handles, lasts, keys } = self;
         let key = |place: usize| key(&lasts, &keys, place).unwrap_or_default();
         let (first, last) = (key(0), key(lasts.len().saturating_sub(1)));
         // They are in order, so what these have in common, all have.
         let skip = first.iter().zip(last).take_while(|(a, b)| a == b).count();
         let words = (0..lasts.len()).map(|place| word(key(place), skip)).collect();
-        Fence { skip, words, lasts, keys }
+        Fence { skip, words, handles, lasts, keys }
     }
 }
 

@@ -83,7 +83,7 @@ const WINDOW: usize = 16;
 /// Keys whose blocks are fetched together.
 const BLOCKS_MAX: usize = 128;
 /// As much at the beginning of a block is mostly searched.
-const SEARCHED_BYTES: usize = 256;
+const SEARCHED_BYTES: usize = 128;
 /// What comes from memory at a time.
 const CACHE_LINE: usize = 64;
 
@@ -201,6 +201,7 @@ impl Segment {
     /// The blocks that keys may be in, which were not found yet.
     fn handles(&self, probes: &[Probe<'_>], snapshot: u64) -> Result<Vec<(usize, Handle)>> {
         let mut handles = Vec::with_capacity(probes.len());
+        let mut places = Vec::with_capacity(probes.len());
         let mut index = None;
         for (at, probe) in probes.iter().enumerate() {
             if probe.is_found || !self.covers(probe.full) {
@@ -210,9 +211,18 @@ impl Segment {
             if !open.filter.may_contain(probe.hash) {
                 continue;
             }
-            if let Some(handle) = self.find(open, probe.full, snapshot, &mut index)? {
+            if let Some(fence) = self.fence(open) {
+                places.extend(fence.find(probe.full, snapshot).map(|place| (at, place)));
+            } else if let Some(handle) =
+                self.find_by_blocks(open, probe.full, snapshot, &mut index)?
+            {
                 handles.push((at, handle));
             }
+        }
+        // One after the other without a search in between: memory gives them together.
+        if let Some(fence) = self.open.get().and_then(|open| open.fence.get()) {
+            let handle = |(at, place)| fence.handle(place).map(|handle| (at, handle));
+            handles.extend(places.into_iter().filter_map(handle));
         }
         Ok(handles)
     }
