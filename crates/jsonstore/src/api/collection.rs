@@ -294,10 +294,12 @@ impl Collection {
 
     /// The newest version, durable or not.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn testing_latest(&self, id: impl Into<Id>) -> Option<String> {
-        let found = self.core().read_latest(self.existing()?, id.into().as_bytes()).ok()?;
+    pub(crate) fn testing_latest(&self, id: impl Into<Id>) -> Result<Option<String>> {
+        let Some(keyspace) = self.existing() else { return Ok(None) };
+        let found = self.core().read_latest(keyspace, id.into().as_bytes())?;
+        let Some((_, Some(value))) = found else { return Ok(None) };
         let mut json = Vec::new();
-        crate::jb1::print(&found?.1?, &mut json).ok()?;
-        String::from_utf8(json).ok()
+        crate::jb1::print(&value, &mut json)?;
+        Ok(String::from_utf8(json).ok())
     }
 }

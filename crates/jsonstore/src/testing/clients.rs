@@ -162,8 +162,14 @@ async fn commit(
         let poll = commit.as_mut().poll(context);
         if hooks::last_seq(store) == before + 1 {
             for key in &patched {
-                let latest = collection(store, key.0).testing_latest(key.1);
-                writes.insert(*key, latest);
+                // It lies in memory, so no fault of the disk excuses an error.
+                match collection(store, key.0).testing_latest(key.1) {
+                    Ok(latest) => drop(writes.insert(*key, latest)),
+                    Err(e) => {
+                        let text = format!("{key:?}, just written, cannot be read: {e:?}");
+                        *scene.failure.lock() = Some(text);
+                    }
+                }
             }
             let mut model = model.lock();
             if scene.profile.expiry && scene.profile.indexes {

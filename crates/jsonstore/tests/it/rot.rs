@@ -11,7 +11,7 @@ use std::{
 
 use hearth_jsonstore::{
     Error, MasterKey, Options, Recovery, Result, Store, block_on,
-    testing::{SimEnv, SimVfs, hooks, small_options},
+    testing::{FaultKind, FaultPlan, SimEnv, SimVfs, hooks, small_options},
 };
 
 fn options(vfs: &SimVfs, encrypted: bool) -> Options {
@@ -182,4 +182,40 @@ fn torn_tail_and_rot_are_told_apart() {
     torn.flip_bit(&log, 12288 + 60, 1);
     let cut = read(&torn, false, Recovery::Strict).unwrap();
     assert_eq!(cut.len(), 2, "without a witness it counts as torn");
+}
+
+/// What memory answers, and what no segment covers, is answered though no file can be read.
+#[test]
+fn a_batch_opens_no_segment_that_it_does_not_need() {
+    let vfs = SimVfs::new();
+    block_on(async {
+        for round in 0..2 {
+            let store = Store::open(options(&vfs, false)).await.unwrap();
+            let c = store.collection("c").unwrap();
+            // The second segment holds documents alone, so that opening the store need not read it.
+            for from in [0, 3] {
+                for id in from..from + 3 {
+                    c.put(&format!("{{\"_id\":{id},\"round\":{round}}}")).await.unwrap();
+                }
+                if round == 0 {
+                    store.checkpoint().await.unwrap();
+                }
+            }
+            if round == 1 {
+                vfs.set_fault(Some(FaultPlan {
+                    countdown: 0,
+                    kind: FaultKind::Eio,
+                    forever: true,
+                }));
+                let found = c.get_many([3, 4, 5, 800, 900]).await.unwrap();
+                let rounds = found.iter().map(|d| d.as_ref().map(|d| d.value()["round"].clone()));
+                let one = Some(serde_json::json!(1));
+                assert!(rounds.eq([one.clone(), one.clone(), one, None, None]));
+                assert_eq!(vfs.faults_hit(), 0);
+                vfs.set_fault(None);
+            }
+            drop(c);
+            store.close().await.unwrap();
+        }
+    });
 }
