@@ -145,7 +145,7 @@ impl Core {
             let mut cursors = self.cursors.lock();
             lsm::pick(&levels, self.options.l0_trigger, self.options.level_base_bytes, &mut cursors)
         };
-        match plan {
+        match plan.or_else(|| lsm::pick_deleted(&levels, self.gc_rule().0.oldest())) {
             None => Ok(false),
             Some(plan) => self.compact(&plan, &levels).map(|()| true),
         }
@@ -203,6 +203,7 @@ impl Core {
                     from,
                     inputs: levels.levels[from].clone(),
                     below: levels.levels[from + 1].clone(),
+                    rewrites: false,
                 }
             };
             self.compact(&plan, &levels)?;
@@ -213,7 +214,8 @@ impl Core {
     pub(super) fn compact(&self, plan: &Plan, levels: &Levels) -> Result<()> {
         let timer = self.timer(Operation::Compaction);
         let (rule, gc_seq) = self.gc_rule();
-        let moves = plan.from > 0 && plan.inputs.len() == 1 && plan.below.is_empty();
+        let is_alone = plan.inputs.len() == 1 && plan.below.is_empty();
+        let moves = plan.from > 0 && is_alone && !plan.rewrites;
         let infos = if moves {
             vec![plan.inputs[0].info.clone()]
         } else {

@@ -128,7 +128,8 @@ impl Core {
             Some(level) => {
                 let below = overlapping(level);
                 let inputs = run.into_iter().map(|info| self.segment(info)).collect();
-                return self.compact(&Plan { from: level - 1, inputs, below }, &levels);
+                return self
+                    .compact(&Plan { from: level - 1, inputs, below, rewrites: false }, &levels);
             }
         };
         let mut manifest = self.manifest.lock();

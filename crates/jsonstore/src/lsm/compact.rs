@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) inputs: Vec<Arc<Segment>>,
     /// Segments of the next level that overlap.
     pub(crate) below: Vec<Arc<Segment>>,
+    /// A segment with nothing below is not just moved there.
+    pub(crate) rewrites: bool,
 }
 
 /// The most urgent compaction, if any level is too large: the one that is so by the largest factor.
@@ -80,10 +82,10 @@ pub(crate) fn plan_l0(levels: &Levels) -> Plan {
     let inputs = levels.levels[0].clone();
     let min = inputs.iter().map(|s| s.info.min_key.clone()).min().unwrap_or_default();
     let max = inputs.iter().map(|s| s.info.max_key.clone()).max().unwrap_or_default();
-    Plan { from: 0, below: levels.overlapping(1, &min, &max), inputs }
+    Plan { from: 0, below: levels.overlapping(1, &min, &max), inputs, rewrites: false }
 }
 
-fn plan_level(levels: &Levels, level: usize, first: Arc<Segment>) -> Plan {
+pub(super) fn plan_level(levels: &Levels, level: usize, first: Arc<Segment>) -> Plan {
     let mut inputs = vec![first];
     // Versions of one key that lie on both sides of a border must move together.
     let list = &levels.levels[level];
@@ -106,7 +108,7 @@ fn plan_level(levels: &Levels, level: usize, first: Arc<Segment>) -> Plan {
     inputs.sort_by(|a, b| a.info.min_key.cmp(&b.info.min_key));
     let min = inputs.first().map(|s| s.info.min_key.clone()).unwrap_or_default();
     let max = inputs.last().map(|s| s.info.max_key.clone()).unwrap_or_default();
-    Plan { from: level, below: levels.overlapping(level + 1, &min, &max), inputs }
+    Plan { from: level, below: levels.overlapping(level + 1, &min, &max), inputs, rewrites: false }
 }
 
 /// Which versions may go.
@@ -134,7 +136,8 @@ impl GcRule {
         }
     }
 
-    fn oldest(&self) -> u64 {
+    /// The oldest snapshot that anyone holds or can take.
+    pub(crate) fn oldest(&self) -> u64 {
         self.boundaries.first().copied().unwrap_or(0)
     }
 }

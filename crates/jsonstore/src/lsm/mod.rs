@@ -3,6 +3,7 @@
 mod back;
 mod batch;
 mod compact;
+mod deleted;
 mod merge;
 mod one_run;
 
@@ -22,6 +23,7 @@ pub(crate) use self::{
     back::MergeBack,
     batch::Batch,
     compact::{GcRule, Output, OutputConfig, Plan, pick, plan_l0, run, segment_path},
+    deleted::pick_deleted,
     merge::{MergeIter, Source, VisitEntry},
     one_run::in_keyspace,
 };

@@ -496,6 +496,39 @@ fn a_restored_backup_hides_and_deletes_again() {
 }
 
 #[test]
+fn the_space_of_what_expired_comes_back() {
+    const DOCUMENTS: u64 = 500;
+    let machine = Machine::new();
+    let c = machine.collection();
+    let settle = || {
+        block_on(machine.store.checkpoint()).unwrap();
+        while hooks::step_compact(&machine.store).unwrap() {}
+        machine.store.stats().segment_bytes.iter().sum::<u64>()
+    };
+    let count = |snapshot: &Snapshot| {
+        block_on(c.find(Filter::all()).at(snapshot).collect()).unwrap().len() as u64
+    };
+    block_on(c.insert(r#"{"_id":"for ever"}"#)).unwrap();
+    for id in 0..DOCUMENTS {
+        block_on(c.insert(&numbered(id * 7919 % DOCUMENTS, START_MS + id))).unwrap();
+        if id % 50 == 0 {
+            settle();
+        }
+    }
+    let before = settle();
+    let snapshot = machine.store.snapshot();
+    machine.env.set_wall_ms(START_MS + 3_600_000 + DOCUMENTS);
+    assert_eq!(machine.sweep().len() as u64, DOCUMENTS);
+    assert!(settle() > before, "the snapshot still sees all of it");
+    assert_eq!(count(&snapshot), DOCUMENTS + 1);
+    drop(snapshot);
+    let after = settle();
+    assert!(after < before / 10, "{after} of {before} bytes are left");
+    assert_eq!(count(&machine.store.snapshot()), 1);
+    block_on(machine.store.verify()).unwrap();
+}
+
+#[test]
 fn the_pace_is_kept() {
     let machine = Machine::new();
     let c = machine.collection();
