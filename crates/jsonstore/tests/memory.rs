@@ -84,7 +84,7 @@ fn phase(what: &str, store: &Store, baseline: usize, work: impl FnOnce()) -> usi
     assert!(peak <= BUDGET / 100 * 105, "{what}: {peak} of {BUDGET} accounted for");
     // Work that ended may still hold buffers for a moment.
     let mut difference = usize::MAX;
-    for _ in 0..200 {
+    for _ in 0..3000 {
         let real = ALLOCATED.load(Relaxed).saturating_sub(baseline);
         difference = difference.min(real.abs_diff(accounted(store)));
         if difference <= BUDGET / 20 {
