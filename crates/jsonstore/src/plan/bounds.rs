@@ -81,7 +81,7 @@ impl KeyRange {
         Self::prefix(Vec::new())
     }
 
-    /// Everything that begins with these bytes; of a whole encoding, this is one value.
+    /// Everything that begins with these bytes, one whole encoding or several: one value.
     pub(crate) fn prefix(bytes: Vec<u8>) -> Self {
         Self { from: Bound::Before(bytes.clone()), to: Bound::After(bytes) }
     }
@@ -225,8 +225,11 @@ fn ranges(test: &Test) -> Option<(Ranges, bool)> {
         Test::Lt(operand) => compared(operand, |key| (None, Some(Bound::Before(key)))),
         Test::Lte(operand) => compared(operand, |key| (None, Some(Bound::After(key)))),
         Test::Regex(regex) => {
-            let prefix = key::string_prefix(regex.prefix()?);
-            Some((Ranges::one(KeyRange::prefix(prefix)), false))
+            // Not written as a prefix, which stands for one value: many begin so.
+            let from = key::string_prefix(regex.prefix()?);
+            let to = prefix_end(&from)?;
+            let range = KeyRange { from: Bound::Before(from), to: Bound::Before(to) };
+            Some((Ranges::one(range), false))
         }
         Test::ElemMatch(ElemMatch::Value(tests)) => {
             let all = tests.iter().filter_map(ranges).map(|(ranges, _)| ranges);

@@ -183,6 +183,40 @@ proptest! {
     }
 }
 
+/// What a regular expression begins with is begun with by many values, of which each has its own what follows.
+#[test]
+fn a_beginning_is_not_a_value() {
+    let (_dir, store) = store();
+    let collection = store.collection("c").unwrap();
+    let names = ["a", "ab", "abc", "b", "é", "ab\0"];
+    let documents: Vec<Value> =
+        (0..24).map(|i| json!({"name": names[i % 6], "n": i / 6})).collect();
+    let all = write(&collection, &documents);
+    for index in [
+        Index::on("name").and("n"),
+        Index::on_descending("name").and("n").name("descending"),
+        Index::on("n").and("name"),
+    ] {
+        block_on(collection.create_index(index)).unwrap();
+    }
+    for query in [
+        json!({"name": {"$regex": "^a"}, "n": 2}),
+        json!({"name": {"$regex": "^ab"}, "n": {"$gt": 1}}),
+        json!({"name": {"$regex": "^é"}}),
+        json!({"name": {"$regex": "^x"}}),
+        json!({"name": {"$regex": "^a", "$gte": "ab"}, "n": {"$in": [0, 3]}}),
+    ] {
+        for sort in [json!([]), json!([{"name": -1}]), json!([{"name": 1}, {"n": -1}])] {
+            check(&collection, &all, &query, &sort, 1, 3);
+        }
+        let want = ids(&block_on(collection.find(filter(&query)).hint("_id").collect()).unwrap());
+        for index in block_on(collection.find(filter(&query)).explain()).unwrap().candidates() {
+            let found = block_on(collection.find(filter(&query)).hint(&index).collect()).unwrap();
+            assert_eq!(ids(&found), want, "{query} by {index}");
+        }
+    }
+}
+
 #[test]
 fn an_order_against_an_index_reads_it_backward() {
     let (_dir, store) = store();
