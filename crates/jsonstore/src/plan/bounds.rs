@@ -81,7 +81,7 @@ impl KeyRange {
         Self::prefix(Vec::new())
     }
 
-    /// Everything that begins with these bytes, one whole encoding or several: one value.
+    /// Everything that begins with these bytes, which are whole encodings: one value of each field.
     pub(crate) fn prefix(bytes: Vec<u8>) -> Self {
         Self { from: Bound::Before(bytes.clone()), to: Bound::After(bytes) }
     }

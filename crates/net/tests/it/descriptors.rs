@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
-    process::{Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -48,17 +48,8 @@ fn a_lack_of_descriptors_sheds_and_does_not_spin() {
     if std::env::var_os(ROLE).is_some() {
         return child();
     }
-    let this = std::env::current_exe().expect("a path");
-    let mut server = Command::new(this)
-        .args(["--exact", "descriptors::a_lack_of_descriptors_sheds_and_does_not_spin"])
-        .args(["--nocapture", "--test-threads=1"])
-        .env(ROLE, "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut input = server.stdin.take().expect("piped");
-    let mut output = BufReader::new(server.stdout.take().expect("piped"));
+    let this = "descriptors::a_lack_of_descriptors_sheds_and_does_not_spin";
+    let (mut server, mut input, mut output) = spawn(this, ROLE, "1");
     let port: u16 = line(&mut output, "PORT ").parse().expect("a port");
     let mut stats = || {
         input.write_all(b"\n").expect("it reads");
@@ -131,21 +122,13 @@ fn starved(left: usize) {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_start_with_few_descriptors_serves_or_says_why_not() {
-    const NAME: &str = "descriptors::a_start_with_few_descriptors_serves_or_says_why_not";
     if let Some(left) = std::env::var(LEFT).ok().and_then(|left| left.parse().ok()) {
         return starved(left);
     }
+    let this = "descriptors::a_start_with_few_descriptors_serves_or_says_why_not";
     let mut started = 0;
     for left in 0..20 {
-        let mut server = Command::new(std::env::current_exe().expect("a path"))
-            .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
-            .env(LEFT, left.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("started");
-        let mut input = server.stdin.take().expect("piped");
-        let mut output = BufReader::new(server.stdout.take().expect("piped"));
+        let (mut server, mut input, mut output) = spawn(this, LEFT, &left.to_string());
         if let Ok(port) = line(&mut output, "PORT ").parse::<u16>() {
             started += 1;
             let address = ([127, 0, 0, 1], port).into();
@@ -165,6 +148,20 @@ fn a_start_with_few_descriptors_serves_or_says_why_not() {
         assert!(server.wait().expect("ended").success(), "{left} descriptors left");
     }
     assert!((1..20).contains(&started), "{started} of 20 started");
+}
+
+/// A process that runs this test with a variable set, its input and its output.
+fn spawn(test: &str, variable: &str, value: &str) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+    let mut server = Command::new(std::env::current_exe().expect("a path"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(variable, value)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let input = server.stdin.take().expect("piped");
+    let output = BufReader::new(server.stdout.take().expect("piped"));
+    (server, input, output)
 }
 
 /// Whether a request is answered within two seconds.
