@@ -99,6 +99,8 @@ fn a_lack_of_descriptors_sheds_and_does_not_spin() {
 /// A server that starts with so few descriptors prints its port, or why it did not start; then it gets more.
 fn starved(left: usize) {
     crate::support::capture_logs();
+    // Where its signals are compiled in, tokio opens sockets for them once in a process, and panics if it cannot.
+    drop(tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
     let limit = Rlimit { current: Some(DESCRIPTORS), maximum: getrlimit(Resource::Nofile).maximum };
     setrlimit(Resource::Nofile, limit).expect("lowered");
     let listener = Listener::bind(local());
