@@ -295,6 +295,27 @@ pub(crate) fn get<'a>(value: &'a [u8], escaped: &[u8]) -> Option<&'a [u8]> {
     None
 }
 
+/// Sets the head and the table of an object right, in which a value that ended at `was` now ends at `is`.
+pub(crate) fn shift(object: &mut [u8], was: usize, is: usize) -> Option<()> {
+    let moved = |place: u32| u32::try_from((place as usize + is).checked_sub(was)?).ok();
+    let (head, body) = object.split_at_mut_checked(CONTAINER_HEAD)?;
+    let number = |bytes: &[u8]| Some(u32::from_le_bytes(bytes.try_into().ok()?));
+    let len = moved(number(&head[1..5])?)?;
+    head[1..5].copy_from_slice(&len.to_le_bytes());
+    let count = number(&head[5..9])?;
+    if count < TABLE_FROM {
+        return Some(());
+    }
+    let table = body.len().checked_sub(count as usize * TABLE_ENTRY)?;
+    for entry in body[table..].chunks_exact_mut(TABLE_ENTRY) {
+        let offset = number(&entry[2..])?;
+        if offset as usize + CONTAINER_HEAD >= was {
+            entry[2..].copy_from_slice(&moved(offset)?.to_le_bytes());
+        }
+    }
+    Some(())
+}
+
 /// The field at a dotted path; positions in arrays count as names.
 pub(crate) fn field<'a>(value: &'a [u8], path: &str) -> Option<&'a [u8]> {
     let mut at = value;

@@ -1,5 +1,7 @@
 //! Everything the store asks of a disk. Tests swap in one that fails, tears and forgets.
 
+#[cfg(target_os = "linux")]
+mod direct;
 #[cfg(feature = "mmap")]
 mod map;
 mod real;
@@ -100,6 +102,15 @@ pub trait VFile: Send + Sync + fmt::Debug {
     /// # Errors
     /// After an error the state of unsynced bytes is unknown; it must not be retried.
     fn sync_data(&self) -> io::Result<()>;
+    /// Writes all of `bytes` at an offset: when this returns `Ok`, they survive power loss. Whether
+    /// earlier writes do is not said.
+    ///
+    /// # Errors
+    /// As `pwrite` and `sync_data`; it must not be retried.
+    fn write_durably(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        write_all_at(self, bytes, offset)?;
+        self.sync_data()
+    }
     /// As `sync_data`, with all metadata of the file.
     ///
     /// # Errors
@@ -164,7 +175,11 @@ pub(crate) fn read_file(vfs: &dyn Vfs, path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Writes all of `bytes`.
-pub(crate) fn write_all_at(file: &dyn VFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn write_all_at(
+    file: &(impl VFile + ?Sized),
+    mut bytes: &[u8],
+    mut offset: u64,
+) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.pwrite(bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -27,7 +27,7 @@ impl Vfs for RealVfs {
                 options.write(true).create(true).truncate(true);
             }
         }
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        Ok(Arc::new(RealFile::of(options.open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -80,35 +80,59 @@ impl Vfs for RealVfs {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    #[cfg(target_os = "linux")]
+    direct: super::direct::Direct,
+}
+
+impl RealFile {
+    fn of(file: File) -> Self {
+        Self {
+            file,
+            #[cfg(target_os = "linux")]
+            direct: super::direct::Direct::default(),
+        }
+    }
+}
 
 impl VFile for RealFile {
     fn pread(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(into, offset)
+        self.file.read_at(into, offset)
     }
 
     fn pwrite(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.write_at(bytes, offset)
+        self.file.write_at(bytes, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_durably(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let done = self.direct.write(&self.file, bytes, offset)?;
+        if done == bytes.len() {
+            return Ok(());
+        }
+        super::write_all_at(self, &bytes[done..], offset + done as u64)?;
+        self.sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     #[cfg(feature = "mmap")]
     fn map(&self) -> io::Result<Option<Arc<dyn super::Mapped>>> {
-        super::map::map(&self.0)
+        super::map::map(&self.file)
     }
 }

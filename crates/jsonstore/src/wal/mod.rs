@@ -34,6 +34,8 @@ const MAGIC: &[u8; 8] = b"HEARTHWL";
 pub(crate) const VERSION: u32 = 1;
 /// Recycled files kept for the next rollover.
 const SPARES_MAX: usize = 2;
+/// Bytes of the buffer that are kept from one group to the next.
+const BUFFER_KEPT: usize = 1 << 20;
 
 #[derive(Debug, Clone)]
 pub(crate) struct WalConfig {
@@ -253,13 +255,46 @@ impl WalWriter {
         }
         let start = self.position;
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
+        let from = begin_aligned(&mut buffer, need);
+        self.encode(&mut buffer, from, records, sync);
+        if sync && !bug("no_padding") {
+            // Unsynced groups before it may have left the start anywhere.
+            let end = frame::align_up(start + (buffer.len() - from) as u64);
+            buffer.resize(from + (end - start) as usize, 0);
+        }
+        let end = start + (buffer.len() - from) as u64;
+        let grow_to = self.grow(&mut buffer, from, start);
+        // Nothing else of the file waits for a sync: neither bytes nor blocks.
+        let is_grown = grow_to > self.active.grown_to;
+        let is_alone = sync && !self.is_dirty() && !is_grown && !bug("skip_log_sync");
+        let (group, at) = (&buffer[from..], start % self.config.file_bytes);
+        self.bytes_written += group.len() as u64;
+        let written = if is_alone {
+            self.position = end;
+            self.sync_by(|file| file.write_durably(group, at))
+        } else {
+            write_all_at(&*self.active.file, group, at)
+        };
+        buffer.truncate(BUFFER_KEPT);
+        buffer.shrink_to(BUFFER_KEPT);
+        self.buffer = buffer;
+        written?;
+        self.active.grown_to = self.active.grown_to.max(grow_to);
+        if is_alone {
+            return Ok(());
+        }
+        self.position = end;
+        if sync { self.sync() } else { Ok(()) }
+    }
+
+    /// Appends the frames of a group to the buffer, where it begins at `from`.
+    fn encode(&mut self, buffer: &mut Vec<u8>, from: usize, records: &[Record], sync: bool) {
         for (i, record) in records.iter().enumerate() {
             let first = if i == 0 { frame::FLAG_FIRST } else { 0 };
             // Only what is synced ends on a boundary; recovery relies on that.
             let ends = sync && i + 1 == records.len();
             let last = if ends { frame::FLAG_LAST } else { 0 };
-            let lsn = start + buffer.len() as u64;
+            let lsn = self.position + (buffer.len() - from) as u64;
             let frame = Frame {
                 lsn,
                 prev_lsn: self.prev_lsn,
@@ -268,40 +303,22 @@ impl WalWriter {
                 kind: record.kind,
                 flags: record.flags | first | last,
             };
-            frame::encode(
-                &mut buffer,
-                &frame,
-                &record.payload,
-                self.active.salt,
-                self.active.cipher.as_ref(),
-            );
+            let cipher = self.active.cipher.as_ref();
+            frame::encode(buffer, &frame, &record.payload, self.active.salt, cipher);
             self.prev_lsn = lsn;
         }
-        if sync && !bug("no_padding") {
-            // Unsynced groups before it may have left the start anywhere.
-            let end = frame::align_up(start + buffer.len() as u64);
-            buffer.resize((end - start) as usize, 0);
-        }
-        let end = start + buffer.len() as u64;
-        let grow_to = self.grow(&mut buffer, start);
-        let written = write_all_at(&*self.active.file, &buffer, start % self.config.file_bytes);
-        self.bytes_written += buffer.len() as u64;
-        buffer.truncate(1 << 20);
-        buffer.shrink_to(1 << 20);
-        self.buffer = buffer;
-        written?;
-        self.active.grown_to = self.active.grown_to.max(grow_to);
-        self.position = end;
-        if sync { self.sync() } else { Ok(()) }
     }
 
     /// Makes everything appended so far durable.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.sync_by(|file| if bug("skip_log_sync") { Ok(()) } else { file.sync_data() })
+    }
+
+    /// Makes everything appended so far durable by what is done to the file.
+    fn sync_by(&mut self, sync: impl FnOnce(&dyn VFile) -> io::Result<()>) -> io::Result<()> {
         let observer = self.observer.clone().filter(|observer| observer.times());
         let begun = observer.as_ref().map(|_| self.env.now());
-        if !bug("skip_log_sync") {
-            self.active.file.sync_data()?;
-        }
+        sync(&*self.active.file)?;
         if std::mem::take(&mut self.active.needs_dir_sync) && !bug("skip_wal_dir_sync") {
             self.vfs.sync_dir(&self.config.dir)?;
         }
@@ -407,15 +424,15 @@ impl WalWriter {
         Ok(())
     }
 
-    /// Extends the buffer with zeros if the group leaves the allocated part.
-    fn grow(&self, buffer: &mut Vec<u8>, start: u64) -> u64 {
-        let from = start % self.config.file_bytes;
-        let end = from + buffer.len() as u64;
+    /// Extends the buffer, where the group begins at `from`, with zeros if that leaves the allocated part.
+    fn grow(&self, buffer: &mut Vec<u8>, from: usize, start: u64) -> u64 {
+        let begin = start % self.config.file_bytes;
+        let end = begin + (buffer.len() - from) as u64;
         if end <= self.active.grown_to {
             return self.active.grown_to;
         }
         let to = end.next_multiple_of(self.config.grow_bytes).min(self.config.file_bytes).max(end);
-        buffer.resize((to - from) as usize, 0);
+        buffer.resize(from + (to - begin) as usize, 0);
         to
     }
 
@@ -452,6 +469,16 @@ impl WalWriter {
         self.position = base + ALIGN;
         Ok(())
     }
+}
+
+/// Empties a buffer but for what comes before the boundary that a group of so many bytes then begins on, in
+/// memory too: a direct write needs that.
+fn begin_aligned(buffer: &mut Vec<u8>, bytes: usize) -> usize {
+    buffer.clear();
+    buffer.reserve(bytes + 2 * ALIGN as usize);
+    let from = buffer.as_ptr().addr().wrapping_neg() % ALIGN as usize;
+    buffer.resize(from, 0);
+    from
 }
 
 /// The header block of a file, its salt and its cipher.

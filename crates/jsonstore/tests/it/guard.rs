@@ -1,6 +1,9 @@
 //! Guarded sessions: nobody takes more than his share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hearth_jsonstore::{
     Error, Options, Principal, Rate, Store, block_on,
@@ -51,14 +54,16 @@ fn rates_hold_and_say_when_to_come_again() {
     });
     let documents = store.guarded(&user("ada")).unwrap().collection("c").unwrap();
     let put = |n: i32| block_on(documents.put(&json!({"_id": n})));
-    for n in 0..5 {
-        put(n).unwrap();
-    }
-    let Err(Error::Busy { what, retry_after }) = put(5) else { panic!("it was let in") };
+    let begin = Instant::now();
+    let refused = (0..).find_map(|n| put(n).err().map(|error| (n, error)));
+    let Some((let_in, Error::Busy { what, retry_after })) = refused else { panic!("{refused:?}") };
     assert_eq!(what, "operations per second");
     assert!(retry_after <= Duration::from_millis(100), "{retry_after:?}");
+    // A slow machine lets more come again.
+    let most = 5 + begin.elapsed().as_millis() as i32 / 100;
+    assert!((5..=most).contains(&let_in), "{let_in} were let in, not 5 to {most}");
     // Others, and the program itself, are not concerned.
     let other = store.guarded(&user("grace")).unwrap().collection("c").unwrap();
-    block_on(other.put(&json!({"_id": 6}))).unwrap();
-    block_on(store.collection("c").unwrap().put(&json!({"_id": 7}))).unwrap();
+    block_on(other.put(&json!({"_id": "hers"}))).unwrap();
+    block_on(store.collection("c").unwrap().put(&json!({"_id": "its own"}))).unwrap();
 }

@@ -170,30 +170,46 @@ impl Edit<'_> {
         meant: Meant<'_>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
+        let old = get(value, &step.escaped);
         let removes = rest.is_empty() && matches!(self.op, UpdateOp::Unset);
-        let mut exists = false;
+        if let (Some(old), false) = (old, removes) {
+            return self.replace(value, old, rest, meant, out);
+        }
         let mut container = Container::begin(out, true);
         for member in members(value).ok_or(DocumentError::Malformed)? {
             let (name, item) = member.ok_or(DocumentError::Malformed)?;
-            let is_here = name.escaped == &*step.escaped;
-            exists |= is_here;
-            if is_here && removes {
+            if old.is_some() && name.escaped == &*step.escaped {
                 continue;
             }
             container.next(out);
             put_name(out, name);
-            if is_here {
-                self.value(item, rest, meant, out)?;
-            } else {
-                out.extend_from_slice(item);
-            }
+            out.extend_from_slice(item);
         }
-        if !exists && self.op.creates() {
+        if old.is_none() && self.op.creates() {
             container.next(out);
             put_name(out, name_of(step));
             self.create(rest, out)?;
         }
         container.finish(out).map_err(|_| DocumentError::Malformed.into())
+    }
+
+    /// The object with a value of it changed: what lies around that is copied whole, as no name comes or goes.
+    fn replace(
+        &self,
+        object: &[u8],
+        old: &[u8],
+        rest: &[Step],
+        meant: Meant<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let start = out.len();
+        let from = old.as_ptr().addr() - object.as_ptr().addr();
+        out.extend_from_slice(&object[..from]);
+        self.value(old, rest, meant, out)?;
+        let end = out.len() - start;
+        out.extend_from_slice(&object[from + old.len()..]);
+        jb1::shift(&mut out[start..], from + old.len(), end)
+            .ok_or_else(|| DocumentError::Malformed.into())
     }
 
     fn array(
@@ -493,6 +509,18 @@ mod tests {
             json!({"$set": {"i": 9}}),
             Ok(r#"{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8,"i":9}"#),
         );
+        // Longer and shorter; first, last and in between; with and without a table.
+        for name in ["a", "d", "h"] {
+            for value in [json!("long enough"), json!(null), json!({"x": [1]})] {
+                let mut want: serde_json::Map<String, Value> = serde_json::from_str(many).unwrap();
+                want[name] = value.clone();
+                let want = Value::Object(want).to_string();
+                check(many, json!({"$set": {name: value}}), Ok(&want));
+                let inside = |text: &str| format!(r#"{{"l":0,"m":{text},"n":1}}"#);
+                let path = format!("m.{name}");
+                check(&inside(many), json!({"$set": {path: value}}), Ok(&inside(&want)));
+            }
+        }
         check(
             many,
             json!({"$unset": {"a": 9}}),
