@@ -22,6 +22,8 @@ use hearth_jsonstore::{
 enum Call {
     Write(u64),
     Sync,
+    /// A write with its sync.
+    WriteDurably(u64),
 }
 
 type Hook = Box<dyn FnMut(&Path, Call)>;
@@ -115,6 +117,11 @@ impl VFile for WatchedFile {
         self.1.sync_data()
     }
 
+    fn write_durably(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        tell(&self.0, Call::WriteDurably(offset));
+        self.1.write_durably(bytes, offset)
+    }
+
     fn sync_all(&self) -> io::Result<()> {
         tell(&self.0, Call::Sync);
         self.1.sync_all()
@@ -169,6 +176,36 @@ fn nothing_is_acknowledged_or_seen_before_its_sync() {
     assert_eq!(store.snapshot().seq(), before + 1);
 }
 
+/// But for those that make the log longer.
+#[test]
+fn a_commit_is_one_call_to_the_disk() {
+    let (_, mut options) = watched();
+    options.wal_file_bytes = 1 << 20;
+    options.wal_grow_bytes = 64 << 10;
+    let store = block_on(Store::open(options)).unwrap();
+    let c = store.collection("c").unwrap();
+    let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = Arc::clone(&calls);
+    watch(move |path, call| {
+        if is_log(path) {
+            noted.lock().unwrap().push(call);
+        }
+    });
+    let mut alone = 0;
+    for n in 0..32 {
+        block_on(c.put(&format!("{{\"_id\":{n}}}"))).unwrap();
+        let calls = std::mem::take(&mut *calls.lock().unwrap());
+        match calls[..] {
+            [Call::WriteDurably(_)] => alone += 1,
+            [Call::Write(_), Call::Sync] => {}
+            _ => panic!("commit {n}: {calls:?}"),
+        }
+    }
+    HOOK.take();
+    // A group takes 4 KiB here, and the log grows by 16 of them.
+    assert!(alone >= 28, "{alone} of 32");
+}
+
 #[test]
 fn a_read_only_disk_is_named_and_can_be_read() {
     let (vfs, mut options) = watched();
@@ -208,7 +245,7 @@ fn blocks_with_acknowledged_bytes_are_never_written_again() {
     let c = store.collection("c").unwrap();
     let disk = vfs.clone();
     watch(move |path, call| {
-        if let (true, Call::Write(offset)) = (is_log(path), call) {
+        if let (true, Call::Write(offset) | Call::WriteDurably(offset)) = (is_log(path), call) {
             let content = disk.contents(path).unwrap_or_default();
             let block = (offset / 4096 * 4096) as usize;
             let end = (block + 4096).min(content.len());
