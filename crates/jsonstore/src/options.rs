@@ -54,6 +54,10 @@ pub struct Options {
     /// shrink, down to a fifth. Flushes, compactions and bulk loads have some megabytes of their own
     /// besides. Default: 128 MiB.
     pub memory_budget: usize,
+    /// Called after flushes and compactions, when much memory was freed, once a second at most; on a thread of
+    /// the store, which waits for it. Allocators keep what is free, that of glibc for each of many threads:
+    /// this is the place to have it given back, there by `malloc_trim(0)`. Default: none.
+    pub on_memory_freed: Option<fn()>,
     /// Segments are mapped into memory, and about this much of them stays there. It needs the feature
     /// `mmap` and a store without a key. A medium that fails under a mapping kills the process, as
     /// does another process that cuts a file, so 0, the default, reads segments like any file.
@@ -145,6 +149,7 @@ impl Options {
             read_only: false,
             key: None,
             memory_budget: 128 << 20,
+            on_memory_freed: None,
             map_bytes_max: 0,
             wal_file_bytes: 64 << 20,
             wal_grow_bytes: 1 << 20,

@@ -21,6 +21,10 @@ pub fn open(dir: &Path, o: Opts) -> Result<Box<dyn Bench>> {
     let mut options = Options::new(dir.join("hearth"));
     // `cache` is the engine's cache, as for the other stores; write buffers come on top.
     options.memory_budget = o.cache / 3 * 4;
+    // The engine frees what the allocator then keeps for threads that are gone.
+    options.on_memory_freed = Some(|| {
+        unsafe { libc::malloc_trim(0) };
+    });
     if !o.durable {
         options.durability = Durability::Interval;
     }

@@ -26,6 +26,8 @@ use crate::{
 
 /// How often the ticker looks, when nobody waits for a lock.
 const TICK: Duration = Duration::from_millis(50);
+/// An application is told at most so often that memory was freed.
+const FREED_PAUSE: Duration = Duration::from_secs(1);
 /// After an archive that could not be written to.
 const ARCHIVE_PAUSE: Duration = Duration::from_secs(1);
 /// While there is more to delete of what has expired.
@@ -609,6 +611,7 @@ fn tick_loop(core: &Arc<Core>) {
     let mut idle_since = (commits(), core.options.env.now());
     let mut synced_at = core.options.env.now();
     let mut reporter = Reporter::default();
+    let mut freed = Freed::default();
     while !core.stop.load(Ordering::Relaxed) {
         let pause = if core.locks.has_waiters() {
             core.options.deadlock_check_after
@@ -626,10 +629,31 @@ fn tick_loop(core: &Arc<Core>) {
             core.mark();
             synced_at = now;
         }
+        freed.tell(core, now);
         if seen != idle_since.0 {
             idle_since = (seen, now);
         } else if now.saturating_sub(idle_since.1) >= TICK {
             core.mark();
+        }
+    }
+}
+
+/// Tells the application that memory was freed.
+#[derive(Debug, Default)]
+struct Freed {
+    /// Flushes and compactions that it was told of.
+    work: u64,
+    told_at: Duration,
+}
+
+impl Freed {
+    fn tell(&mut self, core: &Core, now: Duration) {
+        let Some(tell) = core.options.on_memory_freed else { return };
+        let counters = [&core.counters.flushes, &core.counters.compactions];
+        let work = counters.map(|count| count.load(Ordering::Relaxed)).iter().sum();
+        if work != self.work && now.saturating_sub(self.told_at) >= FREED_PAUSE {
+            (self.work, self.told_at) = (work, now);
+            tell();
         }
     }
 }

@@ -1,6 +1,12 @@
 //! The API on a real file system.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use hearth_jsonstore::{
     Durability, Error, Id, Isolation, LockMode, Options, Range, Result, Store, Target, Update,
@@ -192,7 +198,7 @@ fn isolation_levels_differ_as_documented() {
 fn locks_can_be_taken_by_hand() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = Options::new(dir.path());
-    options.lock_timeout = std::time::Duration::from_millis(30);
+    options.lock_timeout = Duration::from_millis(30);
     block_on(async {
         let store = Store::open(options).await?;
         let c = store.collection("c")?;
@@ -330,4 +336,29 @@ fn mapped_segments_are_checked_and_evicted() {
         Result::Ok(())
     })
     .unwrap();
+}
+
+/// No more than once a second, however often that is.
+#[test]
+fn an_application_is_told_that_memory_was_freed() {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let begin = Instant::now();
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new(dir.path());
+    options.memtable_bytes = 64 << 10;
+    options.on_memory_freed = Some(|| {
+        TOLD.fetch_add(1, Ordering::Relaxed);
+    });
+    let store = block_on(Store::open(options)).unwrap();
+    let c = store.collection("c").unwrap();
+    let text = "t".repeat(8 << 10);
+    for n in 0.. {
+        block_on(c.put(&json!({"_id": n, "text": text}))).unwrap();
+        if TOLD.load(Ordering::Relaxed) >= 2 {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "nobody was told");
+    }
+    assert!(store.stats().background[0] > 2, "it flushed more often than it told");
+    assert!(begin.elapsed() >= Duration::from_secs(2));
 }
