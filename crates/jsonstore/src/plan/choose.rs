@@ -480,7 +480,8 @@ impl<'a> Planner<'a> {
                     }
                     _ => (rows, rows * plan.row_cost()),
                 };
-                let sorting = if stops_early { 0.0 } else { found * found.max(2.0).log2() * SORT };
+                let sorted = if stops_early { 0.0 } else { found.min(matches) };
+                let sorting = sorted * sorted.max(2.0).log2() * SORT;
                 seeks as f64 * SEEK + reading + sorting
             };
             (plan.cost, plan.cost_max) = (cost(rows), cost(all));

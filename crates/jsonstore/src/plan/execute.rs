@@ -34,8 +34,11 @@ const BATCH_MAX: usize = 256;
 const SURPRISE_FACTOR: u64 = 2;
 const SURPRISE_MIN: u64 = 50;
 /// Where conditions have nothing to do with each other, so many times the rows that one match is expected in
-/// go by without a match once in 150 times.
-const REFUTED: f64 = 5.0;
+/// go by without a match once in 20 times.
+const REFUTED: f64 = 3.0;
+/// What a plan that is refuted may cost nevertheless, as a part of what the one whose end is nearest would:
+/// the matches may only come late in its order.
+const PATIENCE: f64 = 0.3;
 
 /// A document that was found.
 #[derive(Debug, Clone)]
@@ -366,7 +369,8 @@ impl Execution {
         Ok(Some(found))
     }
 
-    /// What is read ahead is wasted when the query ends: half of what was looked at already, at most.
+    /// What is read ahead is wasted when the query ends, or turns to another plan: half of what was looked at
+    /// already, at most.
     fn batch_size(&mut self) -> usize {
         let wanted = self.query.limit.map(|limit| limit + self.query.skip);
         let stops_early = wanted.filter(|_| self.plan.is_ordered);
@@ -376,7 +380,11 @@ impl Execution {
             (0, Some(wanted)) => wanted.clamp(BATCH_MIN, BATCH_FIRST),
             // One more shows that there are no more.
             (0, None) => self.plan.rows.saturating_add(1).clamp(2, BATCH_FIRST),
-            (_, Some(_)) => (looked_at / 2).clamp(BATCH_MIN, BATCH_MAX as u64),
+            // Where nothing was found yet, it may have to be given up soon.
+            (_, Some(_)) => {
+                let part = if self.matched == 0 { 4 } else { 2 };
+                (looked_at / part).clamp(BATCH_MIN, BATCH_MAX as u64)
+            }
             (size, None) => (size as u64 * 2).min(BATCH_MAX as u64),
         } as usize;
         self.batch
@@ -446,8 +454,8 @@ impl Execution {
     }
 
     /// Changes to another plan once this one has returned nothing and taken longer than the other would
-    /// take in all, so that it costs twice that at most; or once it is plain that the conditions have to do
-    /// with each other, or with the order, in a way that nobody could know.
+    /// take in all, so that it costs twice that at most; or sooner, once it is plain that the conditions have
+    /// to do with each other, or with the order, in a way that nobody could know.
     fn give_way(&mut self, core: &Core, found: &[Found]) -> Result<()> {
         let looked_at = self.walked().max(self.documents());
         let is_refuted = self.matched == 0 && looked_at as f64 > self.plan.for_one * REFUTED;
@@ -468,14 +476,17 @@ impl Execution {
             }
             _ => looked_at as f64 * self.plan.row_cost(),
         };
-        let rest = self.plan.cost_max - spent;
-        let worth = if is_refuted { rest } else { spent.min(self.plan.cost_max) };
         // Where little is found, whatever hoped to end early is no better: the next is the one whose end is
         // nearest.
         let ends = |plan: &Plan| plan.cost_max;
         let nearest = (0..self.others.len())
             .min_by(|a, b| ends(&self.others[*a]).total_cmp(&ends(&self.others[*b])));
+        let rest = ends(&self.plan) - spent;
+        let worth = if is_refuted { rest } else { spent.min(ends(&self.plan)) };
         if let Some(nearest) = nearest.filter(|at| ends(&self.others[*at]) < worth) {
+            if is_refuted && spent < ends(&self.others[nearest]) * PATIENCE {
+                return Ok(());
+            }
             self.plan = self.others.swap_remove(nearest);
             self.source = None;
             self.batch = 0;
