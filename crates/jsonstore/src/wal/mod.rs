@@ -11,6 +11,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -269,22 +270,22 @@ impl WalWriter {
         let is_alone = sync && !self.is_dirty() && !is_grown && !bug("skip_log_sync");
         let (group, at) = (&buffer[from..], start % self.config.file_bytes);
         self.bytes_written += group.len() as u64;
-        let written = if is_alone {
-            self.position = end;
-            self.sync_by(|file| file.write_durably(group, at))
-        } else {
-            write_all_at(&*self.active.file, group, at)
+        let (file, begun) = (&*self.active.file, self.time());
+        let written = match is_alone {
+            true => file.write_durably(group, at),
+            false => write_all_at(file, group, at),
         };
         buffer.truncate(BUFFER_KEPT);
         buffer.shrink_to(BUFFER_KEPT);
         self.buffer = buffer;
         written?;
         self.active.grown_to = self.active.grown_to.max(grow_to);
-        if is_alone {
-            return Ok(());
-        }
         self.position = end;
-        if sync { self.sync() } else { Ok(()) }
+        match sync {
+            true if is_alone => self.synced(begun),
+            true => self.sync(),
+            false => Ok(()),
+        }
     }
 
     /// Appends the frames of a group to the buffer, where it begins at `from`.
@@ -311,18 +312,24 @@ impl WalWriter {
 
     /// Makes everything appended so far durable.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        self.sync_by(|file| if bug("skip_log_sync") { Ok(()) } else { file.sync_data() })
+        let begun = self.time();
+        if !bug("skip_log_sync") {
+            self.active.file.sync_data()?;
+        }
+        self.synced(begun)
     }
 
-    /// Makes everything appended so far durable by what is done to the file.
-    fn sync_by(&mut self, sync: impl FnOnce(&dyn VFile) -> io::Result<()>) -> io::Result<()> {
-        let observer = self.observer.clone().filter(|observer| observer.times());
-        let begun = observer.as_ref().map(|_| self.env.now());
-        sync(&*self.active.file)?;
+    /// The time, if the observer takes it.
+    fn time(&self) -> Option<Duration> {
+        self.observer.as_ref().filter(|observer| observer.times()).map(|_| self.env.now())
+    }
+
+    /// Everything appended so far is in the file for good; its name has to be, too.
+    fn synced(&mut self, begun: Option<Duration>) -> io::Result<()> {
         if std::mem::take(&mut self.active.needs_dir_sync) && !bug("skip_wal_dir_sync") {
             self.vfs.sync_dir(&self.config.dir)?;
         }
-        if let (Some(observer), Some(begun)) = (observer, begun) {
+        if let (Some(observer), Some(begun)) = (&self.observer, begun) {
             observer.record(Operation::Sync, self.env.now().saturating_sub(begun));
         }
         self.syncs += 1;
