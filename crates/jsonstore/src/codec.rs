@@ -100,6 +100,11 @@ impl<'a> Reader<'a> {
 }
 
 #[inline]
+/// How many bytes a varint takes.
+pub(crate) fn varint_len(value: u64) -> usize {
+    ((value | 1).ilog2() / 7 + 1) as usize
+}
+
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -157,6 +162,7 @@ mod tests {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             assert_eq!(Reader::new(&out).varint(), Some(value));
+            assert_eq!(varint_len(value), out.len());
             assert_eq!(Reader::new(&out[..out.len() - 1]).varint(), None);
         }
         assert_eq!(Reader::new(&[0xff; 11]).varint(), None);

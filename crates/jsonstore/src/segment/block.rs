@@ -15,7 +15,7 @@ use std::{cmp::Ordering, ops::ControlFlow};
 
 use bytes::Bytes;
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, put_varint, varint_len};
 
 /// In data blocks, which are looked into once found.
 const RESTART_EVERY: usize = 16;
@@ -69,14 +69,11 @@ impl BlockBuilder {
     }
 
     pub(crate) fn add(&mut self, key: &[u8], seq: u64, kind: ValueKind, value: &[u8]) {
-        let every = if self.is_joined { INDEX_RESTART_EVERY } else { RESTART_EVERY };
-        let shared = if self.count.is_multiple_of(every) {
+        let shared = self.shared(key).unwrap_or_else(|| {
             self.restarts.push((self.heads.len() as u32, self.values.len() as u32));
             self.whole.push(key.to_vec());
             0
-        } else {
-            key.iter().zip(&self.last_key).take_while(|(a, b)| a == b).count()
-        };
+        });
         let out = &mut self.heads;
         put_varint(out, shared as u64);
         put_varint(out, (key.len() - shared) as u64);
@@ -90,9 +87,32 @@ impl BlockBuilder {
         self.count += 1;
     }
 
+    /// How much of a key is that of the last one; `None` if it begins a restart.
+    fn shared(&self, key: &[u8]) -> Option<usize> {
+        let every = if self.is_joined { INDEX_RESTART_EVERY } else { RESTART_EVERY };
+        let is_restart = self.count.is_multiple_of(every);
+        (!is_restart).then(|| key.iter().zip(&self.last_key).take_while(|(a, b)| a == b).count())
+    }
+
     pub(crate) fn len(&self) -> usize {
-        let (restart, tail) = if self.is_joined { (4 + 8, 8) } else { (8 + 8, 12) };
-        self.heads.len() + self.values.len() + self.restarts.len() * restart + tail
+        let tail = if self.is_joined { 8 } else { 12 };
+        self.heads.len() + self.values.len() + self.restarts.len() * self.restart_len() + tail
+    }
+
+    /// What `len` will be with one more entry.
+    pub(crate) fn len_with(&self, key: &[u8], seq: u64, value_len: usize) -> usize {
+        let shared = self.shared(key);
+        let restart = if shared.is_none() { self.restart_len() } else { 0 };
+        let (shared, kind) = (shared.unwrap_or(0), 1);
+        let unshared = key.len() - shared;
+        let numbers = [shared as u64, unshared as u64, seq, value_len as u64];
+        let numbers: usize = numbers.into_iter().map(varint_len).sum();
+        self.len() + restart + numbers + kind + unshared + value_len
+    }
+
+    /// Two offsets or one, and a word.
+    fn restart_len(&self) -> usize {
+        if self.is_joined { 4 + 8 } else { 8 + 8 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
