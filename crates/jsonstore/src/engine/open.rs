@@ -274,6 +274,9 @@ fn build(
     } else {
         (Arc::new(table), Vec::new())
     };
+    // The mark of a load that was never named may have the last number, and be all that has it: the
+    // manifest keeps it before the log may let go of it.
+    let flushed_seq = if replayed { state.flushed_seq } else { last_seq };
     let tree = Tree { active: Arc::clone(&active), frozen, levels: Arc::new(levels), gc_seq: 0 };
     if !was_clean && !options.read_only {
         // The end of the old manifest may hold a torn edit.
@@ -288,7 +291,7 @@ fn build(
         tree_lock: Mutex::new(()),
         manifest: Mutex::new(manifest),
         next_file: AtomicU64::new(state.next_file),
-        flushed_seq: AtomicU64::new(state.flushed_seq),
+        flushed_seq: AtomicU64::new(flushed_seq),
         blocks,
         documents: DocumentCache::new(options.memory_budget),
         versions: VersionTable::new(options.memory_budget),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use hearth_jsonstore::{
-    Collection, Durability, Error, LockGuard, OpenMode, Options, Result, Store, VFile, Vfs,
+    Collection, Durability, Error, Index, LockGuard, OpenMode, Options, Result, Store, VFile, Vfs,
     block_on,
     testing::{SimEnv, SimVfs, hooks, small_options},
 };
@@ -145,6 +145,10 @@ fn watched() -> (SimVfs, Options) {
     let mut options = small_options(&vfs, &Arc::new(SimEnv::new(1)));
     options.vfs = Arc::new(WatchedVfs(vfs.clone()));
     (vfs, options)
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST"))
 }
 
 fn is_log(path: &Path) -> bool {
@@ -374,6 +378,56 @@ fn what_is_in_segments_is_not_replayed() {
     let replayed = store.stats().memtable_bytes;
     assert!((1..1000).contains(&replayed), "{replayed} bytes were replayed");
     assert_eq!(block_on(store.collection("c").unwrap().scan(..).collect()).unwrap().len(), 3);
+}
+
+/// The mark of a load that was never named has the last number; what is read by that number is kept by it.
+#[test]
+fn numbers_never_go_back() {
+    let (vfs, options) = watched();
+    let store = block_on(Store::open(options.clone())).unwrap();
+    let c = store.collection("c").unwrap();
+    block_on(c.put("{\"_id\":1,\"v\":1}")).unwrap();
+    let (maker, mut context) = (c.clone(), Context::from_waker(Waker::noop()));
+    let mut made = Box::pin(async move { maker.create_index(Index::on("v")).await });
+    while c.indexes().is_empty() {
+        assert!(made.as_mut().poll(&mut context).is_pending());
+        hooks::step_log(&store);
+    }
+    block_on(store.checkpoint()).unwrap();
+    let mut load = block_on(store.load()).unwrap();
+    load.put(&c, "{\"_id\":2,\"v\":2}").unwrap();
+    let disk = vfs.clone();
+    watch(move |path, call| {
+        if is_manifest(path) && matches!(call, Call::Write(_)) {
+            disk.crash_after(Some(0));
+        }
+    });
+    block_on(load.finish()).unwrap_err();
+    HOOK.take();
+    drop((made, c, store));
+    vfs.kill_process();
+
+    let store = block_on(Store::open(options.clone())).unwrap();
+    let last = store.snapshot().seq();
+    let is_named = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let named = Arc::clone(&is_named);
+    watch(move |path, _| {
+        named.store(named.load(Ordering::Relaxed) | is_manifest(path), Ordering::Relaxed)
+    });
+    while !is_named.load(Ordering::Relaxed) {
+        assert!(hooks::step_indexes(&store), "the entries of the index are named");
+    }
+    HOOK.take();
+    vfs.crash_after(Some(0));
+    drop(store);
+    vfs.kill_process();
+
+    let store = block_on(Store::open(options)).unwrap();
+    assert!(store.snapshot().seq() >= last, "{} after {last}", store.snapshot().seq());
+    let c = store.collection("c").unwrap();
+    block_on(c.put("{\"_id\":1,\"v\":3}")).unwrap();
+    while hooks::step_indexes(&store) {}
+    assert_eq!(block_on(c.verify_indexes()).unwrap(), 1);
 }
 
 /// A deletion has to outlive what it hides, on whichever level that lies.
