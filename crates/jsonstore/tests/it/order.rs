@@ -412,7 +412,7 @@ fn numbers_never_go_back() {
     let is_named = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let named = Arc::clone(&is_named);
     watch(move |path, _| {
-        named.store(named.load(Ordering::Relaxed) | is_manifest(path), Ordering::Relaxed)
+        named.fetch_or(is_manifest(path), Ordering::Relaxed);
     });
     while !is_named.load(Ordering::Relaxed) {
         assert!(hooks::step_indexes(&store), "the entries of the index are named");
