@@ -354,7 +354,7 @@ pub struct Stats {
     pub groups: u64,
     /// Syncs of the log.
     pub syncs: u64,
-    /// Bytes written to the log.
+    /// Bytes written to the log, the zeros it grows by included.
     pub log_bytes_written: u64,
     /// Segments on each level.
     pub segments: [u64; LEVELS],

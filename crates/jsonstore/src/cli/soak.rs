@@ -164,12 +164,12 @@ pub(crate) fn die_with_log(mut options: Options, mebibytes: u64) -> Result<()> {
     options.wal_bytes_max = 4 << 30;
     let store = block_on(Store::open(options))?;
     let collection = store.collection("soak")?;
-    let goal = store.stats().log_bytes_written + (mebibytes << 20);
+    let log_bytes = || store.metrics().log_backlog_bytes;
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                while store.stats().log_bytes_written < goal {
+                while log_bytes() < mebibytes << 20 {
                     let id = next.fetch_add(1, Ordering::Relaxed);
                     // 0.9 KB, as in the comparison with other stores.
                     if let Err(e) = block_on(collection.put(&document(id, 1, 850))) {
@@ -180,8 +180,8 @@ pub(crate) fn die_with_log(mut options: Options, mebibytes: u64) -> Result<()> {
             });
         }
     });
-    let bytes = store.stats().log_bytes_written;
-    println!("{} commits, {:.0} MiB of log; dying", next.into_inner(), bytes as f64 / 1048576.0);
+    let mebibytes = log_bytes() as f64 / 1048576.0;
+    println!("{} commits, {mebibytes:.0} MiB of log; dying", next.into_inner());
     std::process::abort()
 }
 
