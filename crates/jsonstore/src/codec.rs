@@ -99,12 +99,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-#[inline]
 /// How many bytes a varint takes.
 pub(crate) fn varint_len(value: u64) -> usize {
     ((value | 1).ilog2() / 7 + 1) as usize
 }
 
+#[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
